@@ -1,0 +1,1 @@
+"""HTTP to service call. Request models stand above their route."""

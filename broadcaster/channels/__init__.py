@@ -1,0 +1,1 @@
+"""One module per provider: renders, quotes and sends. Never touches the database."""

@@ -1,0 +1,1 @@
+"""What the recipient sees: enrolment, the message page and the service worker. Pixels only."""

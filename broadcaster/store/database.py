@@ -1,0 +1,128 @@
+"""Opening the database, its clock, and the two shapes of a transaction. SQLite and PostgreSQL through one code path."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, literal_column
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
+
+SQLITE_BUSY_SECONDS: Final = 15.0
+PG_CONNECT_SECONDS: Final = 5
+
+# Both read the wall clock at this statement, not at the transaction's start: leases are compared with them.
+_NOW: Final = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    "postgresql": "CAST(extract(epoch from clock_timestamp()) * 1000 AS BIGINT)",
+}
+
+
+class Database:
+    """An engine and its transactions. Made once per process, after any fork.
+
+    ``read``: a transaction that must not write. ``write``: on SQLite it takes the write lock at once (BEGIN IMMEDIATE),
+    so that what is read in it stays true until its commit.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url: URL = normalise_url(url)
+        self.engine: Engine = _sqlite(self.url) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
+
+    @staticmethod
+    def is_sqlite(url: URL) -> bool:
+        return url.get_backend_name() == "sqlite"
+
+    @property
+    def dialect(self) -> str:
+        return self.engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def now_ms(connection: Connection) -> ColumnElement[int]:
+    """The database's wall clock in ms since the epoch, as an SQL expression."""
+    return literal_column(_NOW[connection.dialect.name])
+
+
+def read_clock(connection: Connection) -> int:
+    """The database's wall clock in ms since the epoch, now."""
+    return int(connection.exec_driver_sql(f"SELECT {_NOW[connection.dialect.name]}").scalar_one())
+
+
+def is_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database could not be reached or was busy for too long, so that trying later may help."""
+    return isinstance(error, OperationalError)
+
+
+def normalise_url(url: str) -> URL:
+    """``postgres://`` and ``postgresql://`` become SQLAlchemy's psycopg 3 form; a plain path becomes SQLite."""
+    if "://" not in url:
+        return URL.create("sqlite", database=str(Path(url)))
+    parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError("BROADCASTER_DATABASE_URL must be a sqlite:// or postgresql:// URL")
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        # The driver's own BEGIN comes late and without IMMEDIATE: SQLAlchemy's documented way is to take it over.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a 202 survives a power cut
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.execute("PRAGMA cache_size=-16000")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": PG_CONNECT_SECONDS,
+            "application_name": "alert-broadcaster",
+            "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000",
+        },
+    )

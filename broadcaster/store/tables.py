@@ -1,0 +1,378 @@
+"""The tables, as SQLAlchemy Core metadata. Migrations create them; a test holds the two together.
+
+Conventions: ids are integers inside, ``uid`` is the UUIDv7 that the API shows. Times are integers, milliseconds since the
+epoch, UTC: the same on SQLite and PostgreSQL, compared against the database's own clock. A directory row is valid from
+``from_rev`` until before ``to_rev`` (NULL: still), so an audience can be read as it was at one revision.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from broadcaster.domain.lifecycle import STATES
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite only numbers rows by itself in a column of type INTEGER.
+_Id: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id() -> Column[int]:
+    return Column("id", _Id, primary_key=True, autoincrement=True)
+
+
+def _current(column: str) -> dict[str, object]:
+    where = text(f"{column} IS NULL")
+    return {"postgresql_where": where, "sqlite_where": where}
+
+
+# ---- the directory -------------------------------------------------------------------------------------------------
+
+directory = Table(
+    "directory",
+    metadata,
+    Column("id", _Id, CheckConstraint("id = 1", name="one_row"), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    # An import writes its rows at revision + 1, invisible until it moves the revision; meanwhile it holds this lease.
+    Column("import_owner", Text),
+    Column("import_lease_until", BigInteger, nullable=False, server_default="0"),
+    comment="one row: the directory's revision, and who is importing",
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("external_id", Text, comment="the customer's own number for this person, for example a staff number"),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("from_rev", BigInteger, nullable=False),
+    Column("to_rev", BigInteger),
+)
+Index("uq_recipients_external_id_current", recipients.c.external_id, unique=True, **_current("to_rev"))
+Index("ix_recipients_name", recipients.c.name)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("recipient_id", _Id, ForeignKey("recipients.id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False, comment="canonical; what the channel sends to"),
+    Column("identity", Text, nullable=False, comment="what makes two addresses the same on this channel"),
+    Column("masked", Text, nullable=False, comment="all that logs and pages show"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+    Column("disabled_reason", Text, comment="opted_out, gone, invalid, unsubscribed"),
+    Column("from_rev", BigInteger, nullable=False),
+    Column("to_rev", BigInteger),
+)
+Index(
+    "uq_contacts_current",
+    contacts.c.recipient_id,
+    contacts.c.channel,
+    contacts.c.identity,
+    unique=True,
+    **_current("to_rev"),
+)
+Index("ix_contacts_identity", contacts.c.identity)
+
+push_subscriptions = Table(
+    "push_subscriptions",
+    metadata,
+    Column("contact_id", _Id, ForeignKey("contacts.id"), primary_key=True, autoincrement=False),
+    Column("endpoint_hash", Text, nullable=False, unique=True, comment="sha256 of the endpoint, hex"),
+    Column("vapid_public_key", Text, nullable=False, comment="the applicationServerKey it was made with"),
+    Column("user_agent", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_shown_at", BigInteger),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("from_rev", BigInteger, nullable=False),
+    Column("to_rev", BigInteger),
+)
+Index("uq_groups_name_current", groups.c.name, unique=True, **_current("to_rev"))
+
+group_members = Table(
+    "group_members",
+    metadata,
+    _id(),
+    Column("group_id", _Id, ForeignKey("groups.id"), nullable=False),
+    Column("recipient_id", _Id, ForeignKey("recipients.id"), nullable=False),
+    Column("from_rev", BigInteger, nullable=False),
+    Column("to_rev", BigInteger),
+)
+Index(
+    "uq_group_members_current",
+    group_members.c.group_id,
+    group_members.c.recipient_id,
+    unique=True,
+    **_current("to_rev"),
+)
+Index("ix_group_members_recipient", group_members.c.recipient_id)
+
+recipient_tags = Table(
+    "recipient_tags",
+    metadata,
+    _id(),
+    Column("recipient_id", _Id, ForeignKey("recipients.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("from_rev", BigInteger, nullable=False),
+    Column("to_rev", BigInteger),
+)
+Index(
+    "uq_recipient_tags_current",
+    recipient_tags.c.recipient_id,
+    recipient_tags.c.key,
+    recipient_tags.c.value,
+    unique=True,
+    **_current("to_rev"),
+)
+Index("ix_recipient_tags_key_value", recipient_tags.c.key, recipient_tags.c.value)
+
+# ---- alerts and their deliveries -----------------------------------------------------------------------------------
+
+alerts = Table(
+    "alerts",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("drill", Boolean, nullable=False),
+    Column("sandbox", Boolean, nullable=False, comment="made with a test key: only ever reaches the sandbox"),
+    Column("audience", Text, nullable=False, comment="JSON, as asked"),
+    Column("revision", BigInteger, nullable=False, comment="the directory revision the audience is read at"),
+    Column("dedup_key", Text),
+    Column("dedup_open", Text, unique=True, comment="dedup_key while the alert is open, else NULL"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False, comment="the API key's uid"),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("cancelled_at", BigInteger),
+    Column("cancelled_by", Text),
+    Column("completed_at", BigInteger, comment="when nothing was left to do, except late evidence"),
+    Column("people", BigInteger, comment="people in the audience, once planned"),
+    Column("unreachable", BigInteger, comment="of these, people no asked channel can reach"),
+    Column("sampled_at", BigInteger, nullable=False, server_default="0"),
+)
+
+alert_steps = Table(
+    "alert_steps",
+    metadata,
+    Column("alert_id", _Id, ForeignKey("alerts.id"), nullable=False),
+    Column("step", SmallInteger, nullable=False),
+    Column("channels", Text, nullable=False, comment="JSON list"),
+    Column("next_at", BigInteger, comment="when planning it is due; NULL: planned, or dropped"),
+    Column("cursor", BigInteger, nullable=False, server_default="0", comment="last recipient id planned"),
+    Column("people", BigInteger, nullable=False, server_default="0"),
+    Column("unreachable", BigInteger, nullable=False, server_default="0"),
+    Column("priority", SmallInteger, nullable=False),
+    Column("owner", Text),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("woken_at", BigInteger, nullable=False, server_default="0"),
+    Column("planned_at", BigInteger),
+    PrimaryKeyConstraint("alert_id", "step"),
+)
+Index(
+    "ix_alert_steps_due",
+    alert_steps.c.next_at,
+    postgresql_where=text("next_at IS NOT NULL"),
+    sqlite_where=text("next_at IS NOT NULL"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    Column("alert_id", _Id, ForeignKey("alerts.id"), nullable=False),
+    Column("step", SmallInteger, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("route", Text, nullable=False, comment="where its pauses hang"),
+    Column("priority", SmallInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("next_at", BigInteger, comment="when something in it is due; NULL: nothing ever again"),
+    Column("owner", Text),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("losses", SmallInteger, nullable=False, server_default="0", comment="leases lost"),
+    Column("runs_task", Integer, nullable=False, server_default="0", comment="runs begun by a Celery task"),
+    Column("runs_poller", Integer, nullable=False, server_default="0"),
+    Column("woken_at", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    *(Column(f"n_{state}", Integer, nullable=False, server_default="0") for state in STATES),
+    *(CheckConstraint(f"n_{state} >= 0", name=f"n_{state}") for state in STATES),
+    CheckConstraint(" + ".join(f"n_{state}" for state in STATES) + " = size", name="targeted_is_sum"),
+)
+Index("ix_batches_alert", batches.c.alert_id)
+Index(
+    "ix_batches_due",
+    batches.c.priority,
+    batches.c.next_at,
+    postgresql_where=text("next_at IS NOT NULL"),
+    sqlite_where=text("next_at IS NOT NULL"),
+)
+Index(
+    "ix_batches_owner",
+    batches.c.owner,
+    postgresql_where=text("owner IS NOT NULL"),
+    sqlite_where=text("owner IS NOT NULL"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    Column("alert_id", _Id, ForeignKey("alerts.id"), nullable=False),
+    Column("batch_id", _Id, ForeignKey("batches.id"), nullable=False),
+    Column("contact_id", _Id, ForeignKey("contacts.id"), nullable=False),
+    Column("recipient_id", _Id, nullable=False),
+    Column("step", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", SmallInteger, nullable=False, server_default="0", comment="0: never marked"),
+    Column("tries", SmallInteger, nullable=False, server_default="0", comment="attempts that count as spent"),
+    Column("lookups", SmallInteger, nullable=False, server_default="0"),
+    Column("absences", SmallInteger, nullable=False, server_default="0"),
+    Column("route", Text),
+    Column("provider_id", Text),
+    Column("cost", BigInteger, comment="millionths of the account's currency"),
+    Column("code", Text, comment="the last code a provider or we gave"),
+    Column("reason", Text),
+    Column("next_at", BigInteger, comment="when it is due; NULL: nothing to do"),
+    Column("sent_at", BigInteger, comment="when the current attempt was marked"),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("alert_id", "contact_id", "step"),
+    CheckConstraint("state IN (" + ", ".join(f"'{state}'" for state in STATES) + ")", name="state"),
+)
+Index("ix_deliveries_batch", deliveries.c.batch_id)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", _Id, ForeignKey("deliveries.id"), nullable=False),
+    Column("n", SmallInteger, nullable=False),
+    Column("route", Text),
+    Column("provider_id", Text),
+    Column("cost", BigInteger),
+    Column("code", Text),
+    Column("outcome", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("delivery_id", "n"),
+    comment="attempts that were followed by another; the current one stands in its delivery",
+)
+
+delivery_events = Table(
+    "delivery_events",
+    metadata,
+    _id(),
+    Column("delivery_id", _Id, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("old", Text, nullable=False),
+    Column("new", Text, nullable=False),
+    Column("code", Text),
+    Column("reason", Text),
+)
+Index("ix_delivery_events_delivery", delivery_events.c.delivery_id)
+
+alert_samples = Table(
+    "alert_samples",
+    metadata,
+    Column("alert_id", _Id, ForeignKey("alerts.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("targeted", Integer, nullable=False),
+    Column("accepted", Integer, nullable=False, comment="accepted or delivered"),
+    Column("delivered", Integer, nullable=False),
+    PrimaryKeyConstraint("alert_id", "at", "channel"),
+    comment="reach over time, thinned as the alert ages",
+)
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("paused_until", BigInteger, nullable=False, server_default="0"),
+    Column("pause_reason", Text),
+    Column("busy_until", BigInteger, nullable=False, server_default="0", comment="its rate limit is booked until then"),
+    Column("refusals", Integer, nullable=False, server_default="0", comment="times in a row it refused us"),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("owner", Text, primary_key=True, comment="host/boot/pid namespace/pid/start time"),
+    Column("kind", Text, nullable=False, comment="worker, api"),
+    Column("name", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("redis_lost_at", BigInteger),
+    Column("consumed", BigInteger, nullable=False, server_default="0", comment="batches run"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True, comment="the public half; finds the row"),
+    Column("secret_hash", LargeBinary, nullable=False, comment="sha256 of the 256-bit secret half"),
+    Column("scopes", Text, nullable=False, comment="JSON list"),
+    Column("test", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("api_key_id", _Id, ForeignKey("api_keys.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("alert_uid", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("api_key_id", "key"),
+)

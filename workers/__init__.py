@@ -1,0 +1,1 @@
+"""The Celery app, its thin tasks, the per-process runtime and the poller."""
