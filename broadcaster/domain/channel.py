@@ -118,3 +118,22 @@ class LooksUp(Protocol):
     async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:
         """``sent_at``: when the attempt was marked, ms since the epoch. Never raises for a provider's fault."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSet:
+    """The channels of one process by name: those that are configured, and the sandbox's, which test keys are held to.
+
+    With no provider configured both are the sandbox's.
+    """
+
+    live: Mapping[str, Channel]
+    sandbox: Mapping[str, Channel]
+
+    def get(self, name: str, *, sandbox: bool) -> Channel:
+        """The channel. Raises KeyError where it is not configured."""
+        return (self.sandbox if sandbox else self.live)[name]
+
+    def all(self) -> tuple[Channel, ...]:
+        """Every channel once."""
+        return tuple({id(c): c for c in (*self.live.values(), *self.sandbox.values())}.values())

@@ -1,0 +1,28 @@
+"""The sandbox's fixed, public credentials: they open nothing but a stand-in on this machine.
+
+They are written down so that an embedded start and a test need no set-up. They look like the real thing in shape
+(prefix and length) because clients may check the shape.
+"""
+
+from __future__ import annotations
+
+ACCOUNT_SID = "AC" + "5a" * 16
+"""Twilio account: `AC` and 32 hex digits."""
+
+AUTH_TOKEN = "5a4db0c5" * 4
+"""Twilio auth token, 32 hex digits: HTTP basic password and the key of `X-Twilio-Signature`."""
+
+MESSAGING_SERVICE_SID = "MG" + "5a" * 16
+"""The one messaging service that exists."""
+
+SENDER_NUMBER = "+441632960100"
+"""The default sender. 01632 960xxx is Ofcom's range for drama: nobody has it."""
+
+SENDER_NUMBERS = (SENDER_NUMBER, "+441632960101", "+15005550006")
+"""All numbers that belong to the account; the last is Twilio's own test sender."""
+
+SENDER_NAME = "SANDBOX"
+"""The one alphanumeric sender (at most 11 characters)."""
+
+SLACK_TOKEN = "xoxb-sandbox-000000000000-broadcaster"
+"""Slack bot token."""
