@@ -1,0 +1,40 @@
+"""What routes are given: the wired application and the caller, with the scope that the route asks for."""
+
+from collections.abc import Callable
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from broadcaster.domain.errors import NotSignedIn
+from broadcaster.services.keys import Caller, Scope
+from broadcaster.wiring import Wiring
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key from `broadcaster keys create`.")
+
+
+def get_wiring(request: Request) -> Wiring:
+    return cast(Wiring, request.app.state.wiring)
+
+
+Wired = Annotated[Wiring, Depends(get_wiring)]
+
+
+def require(scope: Scope) -> Callable[..., Caller]:
+    """A dependency that answers 401 without a valid key and 403 where the key lacks ``scope``."""
+
+    def dependency(wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None) -> Caller:
+        if bearer is None:
+            raise NotSignedIn("Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`.")
+        caller = wired.keys.authenticate(bearer.credentials)
+        caller.must_have(scope)
+        return caller
+
+    return dependency
+
+
+CanSend = Annotated[Caller, Depends(require(Scope.ALERTS_SEND))]
+CanReadAlerts = Annotated[Caller, Depends(require(Scope.ALERTS_READ))]
+CanReadDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_READ))]
+CanWriteDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_WRITE))]

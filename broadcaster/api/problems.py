@@ -1,0 +1,101 @@
+"""Every error leaves the API as an RFC 9457 problem document with a stable ``type``."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from broadcaster.domain.errors import Problem, Unavailable
+
+log = structlog.get_logger(__name__)
+
+TYPE_BASE = "urn:alert-broadcaster:problem:"
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457, section 3. ``errors`` names each faulty place of an invalid request."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=[TYPE_BASE + "invalid"])
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses=`` of a route: what each status means, as a problem document."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+_MEANINGS = {
+    400: "The request cannot be read",
+    401: "A valid API key is needed",
+    403: "This API key may not do that",
+    404: "There is no such thing here",
+    409: "It does not fit what is already there",
+    413: "The request is too large",
+    415: "This content type is not taken here",
+    422: "The request is not valid",
+    429: "Too many requests",
+    503: "Not now; nothing was accepted",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Hooks the handlers into ``app``."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def document(problem: Problem) -> JSONResponse:
+    body = {"type": TYPE_BASE + problem.slug, "title": problem.title, "status": problem.status, "detail": problem.detail}
+    headers = {"Retry-After": str(problem.retry_after)} if isinstance(problem, Unavailable) else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({**body, **problem.extra}, problem.status, headers, media_type=MEDIA_TYPE)
+
+
+async def _on_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return document(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # The input itself is left out: it may hold a phone number.
+    errors = [{"at": ".".join(str(part) for part in e["loc"]), "problem": e["msg"]} for e in error.errors()]
+    unreadable = any(e["type"] == "json_invalid" for e in error.errors())
+    status, slug, title = (400, "bad-request", _MEANINGS[400]) if unreadable else (422, "invalid", _MEANINGS[422])
+    detail = "; ".join(f"{e['at']}: {e['problem']}" for e in errors[:5])
+    body = {"type": TYPE_BASE + slug, "title": title, "status": status, "detail": detail, "errors": errors}
+    return JSONResponse(body, status, media_type=MEDIA_TYPE)
+
+
+async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": str(error.detail)}
+    return JSONResponse(body, error.status_code, error.headers, media_type=MEDIA_TYPE)
+
+
+async def _on_database(_request: Request, error: Exception) -> JSONResponse:
+    # The statement's parameters may hold addresses: only the driver's class goes to the log.
+    log.error("api.database_unavailable", error=type(getattr(error, "orig", error)).__name__)
+    return document(Unavailable("The database does not answer. Nothing was accepted; try again."))
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("api.bug", path=request.url.path, error=type(error).__name__, exc_info=error)
+    body = {"type": TYPE_BASE + "internal", "title": "A fault in the broadcaster", "status": 500}
+    return JSONResponse({**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE)
