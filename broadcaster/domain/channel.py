@@ -45,6 +45,7 @@ class Receipt:
     reason: str | None = None
     provider_id: str | None = None
     disables_address: bool = False
+    of_route: bool = False  # failed for a reason of the route's: another route may reach the recipient
 
 
 @dataclass(frozen=True, slots=True)

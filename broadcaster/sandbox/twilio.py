@@ -82,12 +82,16 @@ class Twilio:
         self._by_to: dict[str, list[Message]] = {}
         self._once: set[str] = set()
 
+    def text_us(self, url: str, sender: str, to: str, body: str) -> str:
+        """A phone texts one of our numbers: a signed webhook goes to `url`. Gives the message's sid."""
+        return self._callbacks.inbound(url, sender, to, body)
+
     def routes(self) -> list[web.RouteDef]:
         """Under `/twilio`, exactly Twilio's paths."""
         root = f"/twilio/{_API}/Accounts/{{account}}/Messages"
         return [
             web.post(root + ".json", self.create),
-            web.get(root + ".json", self.list),
+            web.get(root + ".json", self.list_messages),
             web.get(root + "/{sid}.json", self.fetch),
         ]
 
@@ -132,7 +136,7 @@ class Twilio:
         to = "" if message is None else message.entry.tile.address
         return await self._look_up(request, to, take)
 
-    async def list(self, request: web.Request) -> web.Response:
+    async def list_messages(self, request: web.Request) -> web.Response:
         """GET Messages.json: newest first, paged as Twilio does, `list_lag` seconds behind."""
         try:
             self._authenticate(request)

@@ -98,12 +98,13 @@ MAX_BODY = 1600
 MAX_VALIDITY = 36_000
 
 
-@dataclass(frozen=True, slots=True)
 class TwilioError(Exception):
     """A refusal: Twilio's code, and what to add to its message."""
 
-    code: int
-    detail: str = ""
+    def __init__(self, code: int, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
 
 
 def check_create(form: Mapping[str, str], senders: frozenset[str], services: frozenset[str]) -> int:

@@ -68,7 +68,9 @@ recipients = Table(
     metadata,
     _id(),
     Column("uid", Text, nullable=False, unique=True),
-    Column("external_id", Text, comment="the customer's own number for this person, for example a staff number"),
+    Column(
+        "external_id", Text, comment="the customer's own number for this person, for example a staff number"
+    ),
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("from_rev", BigInteger, nullable=False),
@@ -334,7 +336,13 @@ routes = Table(
     Column("name", Text, primary_key=True),
     Column("paused_until", BigInteger, nullable=False, server_default="0"),
     Column("pause_reason", Text),
-    Column("busy_until", BigInteger, nullable=False, server_default="0", comment="its rate limit is booked until then"),
+    Column(
+        "busy_until",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="its rate limit is booked until then",
+    ),
     Column("refusals", Integer, nullable=False, server_default="0", comment="times in a row it refused us"),
     Column("updated_at", BigInteger, nullable=False),
 )

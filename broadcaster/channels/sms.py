@@ -1,0 +1,416 @@
+"""SMS through Twilio (https://www.twilio.com/docs/messaging/api/message-resource) with the official SDK.
+
+What lives here: numbers, the text of an SMS, sending, status callbacks, look-ups. What does not: the meaning of error codes
+(``twilio_codes``), the SMS alphabet (``domain.gsm``), transport faults (``wire``).
+"""
+
+import base64
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import phonenumbers
+import structlog
+from phonenumbers import PhoneNumberType
+from twilio.base.exceptions import (  # type: ignore[import-untyped]
+    TwilioException,
+    TwilioRestException,
+    TwilioServiceException,
+)
+from twilio.http import AsyncHttpClient  # type: ignore[import-untyped]
+from twilio.http.response import Response  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.rest import Client  # type: ignore[import-untyped]
+
+from broadcaster.channels import wire
+from broadcaster.channels.dispatch import dispatch
+from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES, Failure
+from broadcaster.domain import gsm, tokens
+from broadcaster.domain.channel import AttemptId, Callback, CallbackRefused, Lane, Receipt, Traits
+from broadcaster.domain.messages import Address, Content, Cost, Envelope, InvalidAddress, Message
+from broadcaster.domain.outcomes import (
+    Absent,
+    Accepted,
+    Ambiguous,
+    Deferred,
+    Finding,
+    Found,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unknown,
+)
+
+log = structlog.get_logger()
+
+API: Final = "https://api.twilio.com"
+#: Longest text that Twilio takes (error 21617).
+LONGEST: Final = 1600
+#: Seconds a message may wait in Twilio's queue (ValidityPeriod).
+VALIDITY: Final = (1, 36_000)
+#: Look-ups read at most this many pages of 100.
+PAGES: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwilioConfig:
+    """One Twilio account and sender. Give ``sender`` or ``messaging_service_sid``."""
+
+    account_sid: str
+    auth_token: str  # also the key of callback signatures, with API keys too
+    token_secret: bytes  # signs our own receipt tokens (domain.tokens, purpose "receipt")
+    sender: str = ""  # E.164, short code or up to 11 letters and digits
+    messaging_service_sid: str = ""
+    api_key_sid: str = ""
+    api_key_secret: str = ""
+    base_url: str = API  # the sandbox's "<origin>/twilio"
+    rate: float = 10.0  # segments a second (long code and alphanumeric 10, short code 100)
+    price_per_segment_micros: int = 24_000
+    currency: str = "GBP"
+    timezone: str = "Europe/London"
+    default_region: str = "GB"
+    allow_drama_numbers: bool = False  # sandbox only
+    max_segments: int = 4  # a longer body is shortened; the link has all of it
+
+
+class TwilioSms:
+    """Channel, SendsReceipts and LooksUp. ``clock`` gives seconds since the epoch."""
+
+    def __init__(self, config: TwilioConfig, clock: Callable[[], float] = time.time) -> None:
+        if bool(config.sender) == bool(config.messaging_service_sid):
+            raise ValueError("give either a sender or a messaging service")
+        self._config = config
+        self._clock = clock
+        self._zone = ZoneInfo(config.timezone)
+        self._validator = RequestValidator(config.auth_token)
+        self._sender = config.messaging_service_sid or config.sender
+        self._from: dict[str, str] = (
+            {"messaging_service_sid": self._sender} if config.messaging_service_sid else {"from_": self._sender}
+        )
+        self._parse = lru_cache(maxsize=65_536)(self._parse_uncached)  # phonenumbers takes 58 µs a number
+        self._head = lru_cache(maxsize=256)(self._head_uncached)
+        self._client: Any = None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            name="sms",
+            label="SMS",
+            chunk=50,
+            rate=self._config.rate,
+            duplicates_collapse=False,
+            gives_receipts=True,
+            queue_seconds=36_000.0,
+            currency=self._config.currency,
+        )
+
+    @property
+    def route(self) -> str:
+        return f"sms:twilio:{self._sender}"
+
+    async def open(self) -> None:
+        self._session = wire.session()
+        self._client = _client(self._config, self._session)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def check(self) -> str | None:
+        """A list of one message: cheaper than fetching the account, and it needs no more rights than look-ups do."""
+        try:
+            await self._client.messages.page_async(page_size=1)
+        except TwilioException as error:
+            if "401" in str(error) or getattr(error, "status", None) == 401:
+                return "Twilio refuses our account SID, auth token or API key."
+            return "Twilio answered with an error; see its status page and the account's log."
+        except Exception as error:  # noqa: BLE001  # the sentence is for the operator, whatever the fault
+            log.warning("sms.check_failed", error=type(error).__name__)
+            return "Twilio could not be reached."
+        return None
+
+    # Numbers
+
+    def parse_address(self, raw: str) -> Address:
+        """E.164. Mobile numbers only, or types that may be mobile; Jersey, Guernsey and Man share +44 7."""
+        return self._parse(raw)
+
+    def _parse_uncached(self, raw: str) -> Address:
+        try:
+            number = phonenumbers.parse(raw, self._config.default_region)
+        except phonenumbers.NumberParseException:
+            raise InvalidAddress("This is not a telephone number") from None
+        text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        if self._config.allow_drama_numbers and _is_drama(text):
+            return _address(text)
+        if number.extension or not phonenumbers.is_valid_number(number):
+            raise InvalidAddress("This is not a valid telephone number")
+        if phonenumbers.number_type(number) not in _MOBILE:
+            raise InvalidAddress("This is not a mobile number")
+        return _address(text)
+
+    # Text
+
+    def render(self, message: Message, to: Envelope) -> Content:
+        """Source, what happened and what to do, time, reference, link; the drill marker first.
+
+        "DRILL:" and no brackets: those cost two septets each in GSM-7.
+        """
+        tail = f"Ref {to.reference} {to.link}"
+        return Content(f"{self._head(message, len(tail), gsm.encoding(tail))} {tail}")
+
+    def _head_uncached(self, message: Message, tail: int, tail_encoding: str) -> str:
+        at = datetime.fromtimestamp(message.sent_at / 1000, self._zone).strftime("%H:%M")
+        drill = "DRILL: " if message.drill else ""
+        start = gsm.normalise(f"{drill}{_line(message.source)}: {_sentence(message.title)}")
+        body = gsm.normalise(_sentence(message.body))
+
+        def whole(part: str) -> str:
+            return f"{start} {part} {at}" if part else f"{start} {at}"
+
+        # Any tail of this length and alphabet costs the same, so that recipients share the work.
+        filler = ("x" if tail_encoding == gsm.GSM_7 else "\u0100") * (tail + 1)
+
+        def fits(part: str) -> bool:
+            text = whole(part) + filler
+            return len(text) <= LONGEST and gsm.segments(text) <= self._config.max_segments
+
+        return whole(body if fits(body) else _shorten(body, fits))
+
+    def quote(self, content: Content) -> Cost:
+        text = content.text
+        segments, code = gsm.segments(text), gsm.encoding(text)
+        warnings = []
+        if code == gsm.UCS_2:
+            shown = " ".join(gsm.culprits(text)[:5])
+            warnings.append(f"These characters make each SMS part hold 67 instead of 153: {shown}")
+        if segments > 2:
+            warnings.append(f"The text takes {segments} SMS parts; aim for 2")
+        return Cost(segments, segments * self._config.price_per_segment_micros, code, tuple(warnings))
+
+    def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:
+        return (Lane(self.route, self._config.rate, cost.units),)
+
+    # Sending
+
+    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+        async def one(to: Envelope, content: Content) -> Outcome:
+            return await self._send(message, to, content)
+
+        return dispatch(chunk, one)
+
+    async def _send(self, message: Message, to: Envelope, content: Content) -> Outcome:
+        useful = int(message.expires_at / 1000 - self._clock())
+        try:
+            created = await self._client.messages.create_async(
+                to=to.address,
+                body=content.text,
+                status_callback=to.receipt_url,
+                validity_period=min(max(useful, VALIDITY[0]), VALIDITY[1]),
+                **self._from,
+            )
+        except (TwilioRestException, TwilioServiceException) as error:
+            current = wire.flight.get()
+            return classify(error.status, _number(error.code), current.retry_after if current else None)
+        except ValueError:  # a 2xx whose body is no JSON
+            return Ambiguous("unreadable_answer", "Twilio's answer could not be read")
+        if not created.sid:
+            return Ambiguous("unreadable_answer", "Twilio's answer has no message id")
+        return Accepted(created.sid)
+
+    # Status callbacks
+
+    def read_receipt(self, callback: Callback) -> Receipt | None:
+        """https://www.twilio.com/docs/usage/security#validating-requests: HMAC-SHA-1 over the public URL and the form."""
+        try:
+            form = _Form(parse_qsl(callback.body.decode(), keep_blank_values=True, max_num_fields=100))
+        except ValueError:
+            raise CallbackRefused("The form cannot be read") from None
+        signature = callback.headers.get("x-twilio-signature", "")
+        if not signature or not self._validator.validate(callback.url, form, signature):
+            raise CallbackRefused("The signature does not hold")
+        attempt = tokens.verify(self._config.token_secret, "receipt", callback.query.get("d", ""))
+        if attempt is None or len(attempt) != 2:
+            raise CallbackRefused("The token does not hold")
+        status = form.get("MessageStatus", form.get("SmsStatus", ""))
+        if status not in STATUSES:
+            log.warning("sms.unknown_status", status=status[:40])
+            return None
+        state = STATUSES[status]
+        return None if state is None else _receipt((attempt[0], attempt[1]), state, form)
+
+    # Look-ups
+
+    async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:
+        """Lists messages by number, newest first, and looks for the delivery's own reference.
+
+        No date filter: DateSent is empty until a message leaves the queue, so a queued one would be missed.
+        """
+        oldest = datetime.fromtimestamp(sent_at / 1000, UTC) - timedelta(minutes=10)
+        mark = f"Ref {to.reference} "
+        try:
+            page = await self._client.messages.page_async(to=to.address, page_size=100)
+            for _ in range(PAGES):
+                last = None
+                for last in page:
+                    if mark in f"{last.body or ''} ":
+                        return _found(last)
+                if last is None or not page.next_page_url or (last.date_created and last.date_created < oldest):
+                    return Absent()
+                page = await self._client.messages.get_page_async(page.next_page_url)
+        except Exception as error:  # noqa: BLE001  # a look-up never raises for a provider's fault
+            log.info("sms.lookup_failed", error=type(error).__name__)
+            return Unknown(f"Twilio's list could not be read ({type(error).__name__})")
+        return Unknown("Too many messages to this number to read them all")
+
+
+def classify(status: int, code: int | None, retry_after: str | None) -> Outcome:
+    """An error answer to a create, from HTTP status, Twilio's code and the Retry-After header."""
+    known = TWILIO_CODES.get(code) if code is not None else None
+    if isinstance(known, Throttled) or status == 429:
+        wait, name = (known.retry_after, known.code) if isinstance(known, Throttled) else (1.0, str(code or 429))
+        return Throttled(wire.retry_after(retry_after, wait), name)
+    if isinstance(known, Rejected | Deferred):
+        return known
+    if status in (307, 308):
+        return wire.fault(wire.Redirected(status), written=True)
+    if status == 401:
+        return Rejected(Scope.CHANNEL, str(code or status), "Twilio refuses our credentials")
+    if status >= 500:
+        return Ambiguous(str(code or status), f"Twilio answered {status}")
+    log.error("sms.unknown_code", status=status, code=code)
+    return Ambiguous(str(code or status), f"Twilio answered {status} with a code that we do not know")
+
+
+class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
+    """The SDK's seam for transport, over our session.
+
+    The SDK's own asynchronous client ignores its timeout and, without pooling, mixes up concurrent responses (FACTS).
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, user: str, password: str) -> None:
+        super().__init__(logging.getLogger("twilio"), True, wire.TOTAL)
+        self._session = session
+        self._base_url = base_url.rstrip("/")
+        self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    async def request(
+        self,
+        method: str,
+        uri: str,
+        params: dict[str, object] | None = None,
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: object = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> Any:
+        body = urlencode(data, doseq=True).encode() if data else None
+        if params:
+            uri = f"{uri}?{urlencode(params, doseq=True)}"
+        sent = {**(headers or {}), "Authorization": self._authorization}
+        url = self._base_url + uri.removeprefix(API)
+        async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+            if response.status >= 400 and (current := wire.flight.get()) is not None:
+                current.retry_after = response.headers.get("Retry-After")
+            return Response(response.status, await response.text(encoding="utf-8", errors="replace"), response.headers)
+
+
+class _Client(Client):  # type: ignore[misc]
+    """The SDK asks the operating system for its name for every request's User-Agent; once is enough."""
+
+    _constant: dict[str, str] | None = None
+
+    def get_headers(self, method: str, headers: dict[str, str] | None) -> dict[str, str]:
+        if self._constant is None:
+            self._constant = super().get_headers("GET", None)
+        return {**self._constant, **(headers or {})}
+
+
+def _client(config: TwilioConfig, session: aiohttp.ClientSession) -> Any:
+    user, password = config.api_key_sid or config.account_sid, config.api_key_secret or config.auth_token
+    http_client = _HttpClient(session, config.base_url, user, password)
+    # An environment of our own: the SDK would read TWILIO_REGION and TWILIO_EDGE and change the host.
+    return _Client(user, password, config.account_sid, http_client=http_client, environment={"": ""})
+
+
+class _Form(dict[str, str]):
+    """A form for the SDK's validator, which asks for ``getlist`` where a name may come twice."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def getlist(self, name: str) -> list[str]:
+        return [value for key, value in self._pairs if key == name]
+
+
+def _receipt(attempt: tuple[int, int], state: str, form: _Form) -> Receipt:
+    sid = form.get("MessageSid") or form.get("SmsSid")
+    if state != "failed":
+        return Receipt(*attempt, state, provider_id=sid)
+    code = form.get("ErrorCode") or None
+    failure = DELIVERY_CODES.get(_number(code) or 0)
+    if failure is None:
+        log.warning("sms.unknown_delivery_code", code=code)
+        failure = Failure("Not delivered, for a reason that we do not know")
+    return Receipt(*attempt, state, code, failure.reason, sid, failure.of_address, failure.of_route)
+
+
+def _found(record: Any) -> Finding:
+    state = STATUSES.get(str(record.status)) or "accepted"
+    return Found(record.sid, state, str(record.error_code) if record.error_code else None)
+
+
+_MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+
+
+def _is_drama(number: str) -> bool:
+    """Ofcom's drama range 07700 900000-900999, widened to 07700 9xxxxx so that a sandbox can hold a hospital.
+
+    https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
+    """
+    return len(number) == 13 and number.startswith("+4477009")
+
+
+def _address(number: str) -> Address:
+    return Address(number, number, f"{number[:3]}…{number[-3:]}")
+
+
+def _number(code: object) -> int | None:
+    text = str(code)
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _sentence(text: str) -> str:
+    """One line that ends like a sentence, so that the next part reads on."""
+    line = _line(text)
+    return line if not line or line.endswith((".", "!", "?", "…", ":", ";")) else line + "."
+
+
+def _shorten(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning that fits, cut at a word, with "..." (three septets; "…" would force UCS-2)."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(text[:middle].rstrip() + "..."):
+            low = middle
+        else:
+            high = middle - 1
+    kept = text[:low]
+    if " " in kept:
+        kept = kept.rsplit(" ", 1)[0]
+    return kept.rstrip(" .,;:") + "..." if kept else ""

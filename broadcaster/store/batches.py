@@ -1,0 +1,154 @@
+"""Batches: claiming under a lease, renewing, giving back, and what is due."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
+
+from broadcaster.domain.lifecycle import STATES
+from broadcaster.store.database import is_postgresql, now_ms
+from broadcaster.store.tables import batches
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch that this process may work on until its lease ends. ``fence`` grows with every claim."""
+
+    id: int
+    alert_id: int
+    channel: str
+    route: str
+    priority: int
+    size: int
+    fence: int
+    losses: int
+
+
+_CLAIM: Final = """
+UPDATE batches SET owner = :owner, lease_until = {now} + :lease, fence = fence + 1,
+       losses = losses + CASE WHEN owner IS NULL THEN 0 ELSE 1 END, {runs} = {runs} + 1
+WHERE id = (
+  SELECT b.id FROM batches b LEFT JOIN routes r ON r.name = b.route
+  WHERE b.next_at <= {now} - :grace AND b.woken_at <= {now} - :grace AND b.lease_until <= {now} AND b.priority <= :lowest
+    AND coalesce(r.paused_until, 0) <= {now} AND (b.priority = 0 OR coalesce(r.busy_until, 0) <= {now})
+  ORDER BY b.priority, b.next_at, b.id LIMIT 1 {lock})
+RETURNING id, alert_id, channel, route, priority, size, fence, losses
+"""
+
+
+def claim(
+    connection: Connection, owner: str, *, lease: int, lowest: int, grace: int, by_task: bool
+) -> Claim | None:
+    """The most urgent batch that is due and free, now leased to ``owner`` for ``lease`` ms.
+
+    ``lowest``: the least urgent priority wanted. ``grace``: ms a batch must have been due (and its wake-up been out).
+    """
+    sql = _CLAIM.format(
+        now=now_ms(connection),
+        runs="runs_task" if by_task else "runs_poller",
+        lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
+    )
+    row = connection.execute(
+        text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
+    ).one_or_none()
+    return Claim(*row) if row else None
+
+
+def renew(connection: Connection, claim: Claim, owner: str, lease: int) -> bool:
+    """Whether the lease was still ours and runs on for ``lease`` ms."""
+    values = {"lease_until": now_ms(connection) + lease}
+    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+
+
+def hold(connection: Connection, claim: Claim, owner: str) -> bool:
+    """Whether the lease is ours; if so nobody can take it before this transaction ends."""
+    query = select(batches.c.id).where(*_mine(claim, owner)).with_for_update()
+    return connection.execute(query).one_or_none() is not None
+
+
+def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | None) -> bool:
+    """Ends the lease; the batch is due again at ``next_at``."""
+    values = {"owner": None, "lease_until": 0, "next_at": next_at}
+    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+
+
+def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tuple[int, int]]:
+    """(batch, priority) of those due and free whose last wake-up is older than ``again_after`` ms; marks them woken."""
+    now = now_ms(connection)
+    ids = (
+        select(batches.c.id)
+        .where(
+            batches.c.next_at <= now, batches.c.lease_until <= now, batches.c.woken_at <= now - again_after
+        )
+        .order_by(batches.c.priority, batches.c.next_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    woken = (
+        update(batches)
+        .where(batches.c.id.in_(ids))
+        .values(woken_at=now)
+        .returning(batches.c.id, batches.c.priority)
+    )
+    return [(row.id, row.priority) for row in connection.execute(woken)]
+
+
+def any_due(connection: Connection) -> bool:
+    """Whether any batch is due and free: a cheap look before taking a write lock."""
+    now = now_ms(connection)
+    query = select(batches.c.id).where(batches.c.next_at <= now, batches.c.lease_until <= now).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def owners(connection: Connection) -> list[tuple[str, bool]]:
+    """Every owner of a lease, and whether any of its leases has run out."""
+    now = now_ms(connection)
+    expired = func.max(text("CASE WHEN lease_until <= " + str(now) + " THEN 1 ELSE 0 END"))
+    query = select(batches.c.owner, expired).where(batches.c.owner.is_not(None)).group_by(batches.c.owner)
+    return [(row[0], bool(row[1])) for row in connection.execute(query)]
+
+
+def release_owner(connection: Connection, owner: str) -> int:
+    """Ends the leases of a process that is known to be dead. The owner stays, so that the loss is counted."""
+    return connection.execute(update(batches).where(batches.c.owner == owner).values(lease_until=0)).rowcount
+
+
+def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """New batches; their ids in the order of ``rows``."""
+    result = connection.execute(
+        insert(batches).returning(batches.c.id, sort_by_parameter_order=True), list(rows)
+    )
+    return [row.id for row in result]
+
+
+def make_due(connection: Connection, alert: int, at: int) -> None:
+    """Every batch of the alert with something unsent is looked at, now."""
+    mine = (
+        batches.c.alert_id == alert,
+        batches.c.n_queued + batches.c.n_retrying > 0,
+        or_(batches.c.next_at > at),
+    )
+    connection.execute(update(batches).where(*mine).values(next_at=at))
+
+
+def counts(connection: Connection, alerts: Iterable[int]) -> list[Row[Any]]:
+    """Per alert and channel: ``targeted`` and ``n_<state>``, as sums over batches."""
+    columns = [func.sum(batches.c[f"n_{s}"]).label(f"n_{s}") for s in STATES]
+    query = (
+        select(batches.c.alert_id, batches.c.channel, func.sum(batches.c.size).label("targeted"), *columns)
+        .where(batches.c.alert_id.in_(list(alerts)))
+        .group_by(batches.c.alert_id, batches.c.channel)
+    )
+    return list(connection.execute(query))
+
+
+def runs(connection: Connection) -> tuple[int, int]:
+    """(runs begun by Celery tasks, runs begun by pollers), ever."""
+    row = connection.execute(select(func.sum(batches.c.runs_task), func.sum(batches.c.runs_poller))).one()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
+def _mine(claim: Claim, owner: str) -> tuple[Any, ...]:
+    return batches.c.id == claim.id, batches.c.owner == owner, batches.c.fence == claim.fence

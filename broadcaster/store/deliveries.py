@@ -1,0 +1,280 @@
+"""Deliveries: reading the rows that are due, and the one guarded way to move them between states.
+
+Every transition goes through ``apply``: the rows' change, their events and their batches' counts in one transaction.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, and_, func, select
+
+from broadcaster.domain.lifecycle import State, allowed
+from broadcaster.store.database import is_postgresql
+from broadcaster.store.tables import alerts, batches, contacts, deliveries, recipients
+
+
+class LostRace(Exception):
+    """Somebody else changed a row in between. The transaction must be rolled back; nothing has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One delivery as the engine needs it. Times in ms since the epoch."""
+
+    id: int
+    alert_id: int
+    batch_id: int
+    contact_id: int
+    state: State
+    attempt: int
+    tries: int
+    lookups: int
+    absences: int
+    route: str | None
+    provider_id: str | None
+    cost: int | None
+    code: str | None
+    reason: str | None
+    next_at: int | None
+    sent_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one row: its new state and columns. ``None`` in provider_id and cost keeps what is known."""
+
+    row: DeliveryRow
+    new: State
+    next_at: int | None
+    attempt: int
+    tries: int
+    lookups: int = 0
+    absences: int = 0
+    route: str | None = None
+    provider_id: str | None = None
+    cost: int | None = None
+    code: str | None = None
+    reason: str | None = None
+    sent_at: int | None = None
+
+
+_COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
+_FIELDS: Final = (
+    "state", "next_at", "attempt", "tries", "lookups", "absences", "route", "provider_id", "cost", "code", "reason", "sent_at",
+)  # fmt: skip
+_PG_TYPES: Final = (
+    "text", "bigint", "smallint", "smallint", "smallint", "smallint", "text", "text", "bigint", "text", "text", "bigint",
+)  # fmt: skip
+_KEPT: Final = ("provider_id", "cost")
+
+
+def lock(connection: Connection, ids: Sequence[int]) -> list[DeliveryRow]:
+    """These rows, locked until the transaction's end, in the order of their ids (so that lockers never deadlock)."""
+    query = select(*_COLUMNS).where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    return _rows(connection, query.with_for_update())
+
+
+def due(
+    connection: Connection, batch: int, states: Iterable[State], now: int, limit: int
+) -> list[DeliveryRow]:
+    """Rows of the batch in one of these states whose time has come."""
+    wanted = and_(
+        deliveries.c.batch_id == batch,
+        deliveries.c.state.in_([s.value for s in states]),
+        deliveries.c.next_at <= now,
+    )
+    return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
+
+
+def in_state(
+    connection: Connection, batch: int, states: Iterable[State], limit: int = 5000
+) -> list[DeliveryRow]:
+    """Rows of the batch in one of these states, due or not."""
+    wanted = and_(deliveries.c.batch_id == batch, deliveries.c.state.in_([s.value for s in states]))
+    return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
+
+
+def unsent_of_alert(connection: Connection, alert: int, limit: int) -> list[DeliveryRow]:
+    """Rows of the alert that have not left (queued, retrying), locked."""
+    wanted = and_(
+        deliveries.c.alert_id == alert, deliveries.c.state.in_([State.QUEUED.value, State.RETRYING.value])
+    )
+    query = select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit)
+    return _rows(connection, query.with_for_update(skip_locked=True))
+
+
+def addresses(connection: Connection, contact_ids: Sequence[int]) -> dict[int, tuple[str, bool]]:
+    """contact id -> (address, whether it may be used)."""
+    query = select(contacts.c.id, contacts.c.address, contacts.c.disabled_at).where(
+        contacts.c.id.in_(contact_ids)
+    )
+    return {row.id: (row.address, row.disabled_at is None) for row in connection.execute(query)}
+
+
+def disable_contacts(connection: Connection, contact_ids: Sequence[int], reason: str, at: int) -> None:
+    """Takes addresses out of use, from now on, for every alert."""
+    mine = and_(contacts.c.id.in_(contact_ids), contacts.c.disabled_at.is_(None))
+    connection.execute(contacts.update().where(mine).values(disabled_at=at, disabled_reason=reason))
+
+
+def next_due(connection: Connection, batch: int) -> int | None:
+    """The earliest time anything in the batch is due; None when nothing ever is."""
+    value = connection.execute(
+        select(func.min(deliveries.c.next_at)).where(deliveries.c.batch_id == batch)
+    ).scalar_one()
+    return None if value is None else int(value)
+
+
+def apply(connection: Connection, changes: Sequence[Change], at: int) -> None:
+    """Makes the changes, appends their events and moves the batches' counts. Raises LostRace (roll back).
+
+    The caller holds the rows' locks (``lock``), or is content to lose the race. A change between two states that the
+    lifecycle does not allow is a bug and raises ValueError before anything is written.
+    """
+    if not changes:
+        return
+    for change in changes:
+        if change.row.state is not change.new and not allowed(change.row.state, change.new):
+            raise ValueError(f"no way from {change.row.state} to {change.new}")
+    changed = (
+        _update_postgresql(connection, changes, at)
+        if is_postgresql(connection)
+        else _update_sqlite(connection, changes, at)
+    )
+    if changed != len(changes):
+        raise LostRace(f"{len(changes) - changed} of {len(changes)} rows had changed")
+    moved = [change for change in changes if change.row.state is not change.new]
+    _append_events(connection, moved, at)
+    _move_counts(connection, moved)
+
+
+def keep_attempts(connection: Connection, rows: Sequence[DeliveryRow], at: int) -> None:
+    """Writes attempts down that are about to be followed by another, so that their receipts still find them."""
+    values = [
+        {"delivery_id": r.id, "n": r.attempt, "route": r.route, "provider_id": r.provider_id, "cost": r.cost,
+         "code": r.code, "outcome": r.state.value, "at": r.sent_at or at}
+        for r in rows if r.attempt > 0
+    ]  # fmt: skip
+    if not values:
+        return
+    connection.exec_driver_sql(
+        _placeholders(
+            connection,
+            "INSERT INTO attempts (delivery_id, n, route, provider_id, cost, code, outcome, at) VALUES (?,?,?,?,?,?,?,?)"
+            " ON CONFLICT (delivery_id, n) DO NOTHING",
+        ),
+        [tuple(v.values()) for v in values],
+    )
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[DeliveryRow]:
+    return [_row(row) for row in connection.execute(query)]
+
+
+def _row(row: Row[Any]) -> DeliveryRow:
+    values = dict(row._mapping)
+    values["state"] = State(values["state"])
+    return DeliveryRow(**values)
+
+
+def _values(change: Change) -> tuple[Any, ...]:
+    return (
+        change.new.value, change.next_at, change.attempt, change.tries, change.lookups, change.absences, change.route,
+        change.provider_id, change.cost, change.code, change.reason, change.sent_at,
+    )  # fmt: skip
+
+
+def _update_sqlite(connection: Connection, changes: Sequence[Change], at: int) -> int:
+    sets = ", ".join(f"{f} = coalesce(?, {f})" if f in _KEPT else f"{f} = ?" for f in _FIELDS)
+    sql = f"UPDATE deliveries SET {sets}, updated_at = ? WHERE id = ? AND state = ? AND attempt = ?"
+    rows = [(*_values(c), at, c.row.id, c.row.state.value, c.row.attempt) for c in changes]
+    return connection.exec_driver_sql(sql, rows).rowcount
+
+
+def _update_postgresql(connection: Connection, changes: Sequence[Change], at: int) -> int:
+    # One statement over arrays: five times as fast as VALUES lists, and the plan is cached.
+    sets = ", ".join(f"{f} = coalesce(v.{f}, d.{f})" if f in _KEPT else f"{f} = v.{f}" for f in _FIELDS)
+    arrays = ", ".join(f"%s::{t}[]" for t in (*_PG_TYPES, "bigint", "text", "smallint"))
+    sql = (
+        f"UPDATE deliveries d SET {sets}, updated_at = %s FROM unnest({arrays})"
+        f" AS v({', '.join(_FIELDS)}, id, old_state, old_attempt)"
+        " WHERE d.id = v.id AND d.state = v.old_state AND d.attempt = v.old_attempt"
+    )
+    columns = list(
+        zip(*((*_values(c), c.row.id, c.row.state.value, c.row.attempt) for c in changes), strict=True)
+    )
+    return connection.exec_driver_sql(sql, (at, *(list(column) for column in columns))).rowcount
+
+
+def _append_events(connection: Connection, moved: Sequence[Change], at: int) -> None:
+    if not moved:
+        return
+    rows = [(c.row.id, c.attempt, at, c.row.state.value, c.new.value, c.code, c.reason) for c in moved]
+    names = "delivery_id, attempt, at, old, new, code, reason"
+    if is_postgresql(connection):
+        types = ("bigint", "smallint", "bigint", "text", "text", "text", "text")
+        arrays = ", ".join(f"%s::{t}[]" for t in types)
+        sql = f"INSERT INTO delivery_events ({names}) SELECT * FROM unnest({arrays})"
+        connection.exec_driver_sql(sql, tuple(list(column) for column in zip(*rows, strict=True)))
+    else:
+        connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?,?,?)", rows)
+
+
+def _move_counts(connection: Connection, moved: Sequence[Change]) -> None:
+    deltas: dict[int, Counter[State]] = defaultdict(Counter)
+    for change in moved:
+        deltas[change.row.batch_id][change.row.state] -= 1
+        deltas[change.row.batch_id][change.new] += 1
+    for batch in sorted(deltas):  # always in this order, so that two transactions never wait for each other
+        values = {f"n_{s}": batches.c[f"n_{s}"] + n for s, n in deltas[batch].items() if n}
+        if values:
+            connection.execute(batches.update().where(batches.c.id == batch).values(**values))
+
+
+def _placeholders(connection: Connection, sql: str) -> str:
+    return sql.replace("?", "%s") if is_postgresql(connection) else sql
+
+
+def page(
+    connection: Connection, alert: int, *, state: str | None, channel: str | None, after: int, limit: int
+) -> list[Row[Any]]:
+    """Deliveries of an alert with names and masked addresses, by number, after number ``after``."""
+    query = (
+        select(
+            deliveries.c.id, deliveries.c.state, deliveries.c.attempt, deliveries.c.code, deliveries.c.reason,
+            deliveries.c.step, deliveries.c.updated_at, recipients.c.uid.label("recipient"), recipients.c.name,
+            contacts.c.channel, contacts.c.masked,
+        )
+        .join(contacts, contacts.c.id == deliveries.c.contact_id)
+        .join(recipients, recipients.c.id == deliveries.c.recipient_id)
+        .where(deliveries.c.alert_id == alert, deliveries.c.id > after)
+        .order_by(deliveries.c.id)
+        .limit(limit)
+    )  # fmt: skip
+    if state is not None:
+        query = query.where(deliveries.c.state == state)
+    if channel is not None:
+        query = query.where(contacts.c.channel == channel)
+    return list(connection.execute(query))
+
+
+def alert_of(connection: Connection, delivery: int) -> Row[Any] | None:
+    """The alert a delivery belongs to."""
+    query = (
+        select(alerts)
+        .join(deliveries, deliveries.c.alert_id == alerts.c.id)
+        .where(deliveries.c.id == delivery)
+    )
+    return connection.execute(query).one_or_none()
+
+
+def note_attempt(connection: Connection, delivery: int, n: int, code: str | None) -> None:
+    """What a late receipt says of an attempt that was followed by another."""
+    connection.exec_driver_sql(
+        _placeholders(
+            connection, "UPDATE attempts SET code = coalesce(?, code) WHERE delivery_id = ? AND n = ?"
+        ),
+        (code, delivery, n),
+    )
