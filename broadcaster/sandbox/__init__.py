@@ -1,5 +1,5 @@
 """Stand-in providers: real HTTP servers that behave as Twilio, Slack and a push service do.
 
-Nothing here knows the product: the official SDKs talk to it over HTTP as they would to the real provider. Start one
-with `server.start` (in a loop), `server.run` (a process) or `python -m broadcaster.sandbox`.
+Nothing here knows the product: the official SDKs talk to it over HTTP as they would to the real provider.
+Start one with `server.start` (in a loop), `server.run` (a process) or `python -m broadcaster.sandbox`.
 """

@@ -1,8 +1,9 @@
 """Simulated browsers: each has real keys, really decrypts, and does what the product's service worker does.
 
-On a push it parses the declarative message (https://webkit.org/blog/16535/meet-declarative-web-push/), shows it, and
-posts `{"event": "shown"}` to `notification.data.receipt`. A notification with the `tag` of one that is on the screen
-replaces it (https://notifications.spec.whatwg.org/#tag), and is then no second message to the person.
+On a push it parses the declarative message (https://webkit.org/blog/16535/meet-declarative-web-push/), shows
+it, and posts `{"event": "shown"}` to `notification.data.receipt`. A notification with the `tag` of one that
+is on the screen replaces it (https://notifications.spec.whatwg.org/#tag), and is then no second message to
+the person.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Browser:
 
     __slots__ = ("auth", "label", "on_screen", "online", "private_key", "public_key", "receipts")
 
-    def __init__(self, label: str, receipts: bool, private_key: ec.EllipticCurvePrivateKey, auth: bytes) -> None:
+    def __init__(
+        self, label: str, receipts: bool, private_key: ec.EllipticCurvePrivateKey, auth: bytes
+    ) -> None:
         self.label = label
         self.receipts = receipts
         self.private_key = private_key
@@ -51,7 +54,8 @@ class Browser:
         return {"p256dh": b64encode(self.public_key), "auth": b64encode(self.auth)}
 
     def open(self, body: bytes) -> dict[str, Any] | None:
-        """The notification in an encrypted push; None when it cannot be decrypted or is no declarative message."""
+        """The notification in an encrypted push; None when it cannot be decrypted or is no declarative
+        message."""
         try:
             message = json.loads(ece.decrypt(body, self.private_key, self.public_key, self.auth))
         except (ece.BadEncryption, ValueError):
@@ -114,7 +118,8 @@ class Shelf:
         self._path = path
 
     def save(self, rows: list[tuple[str, bytes | None, Browser]]) -> None:
-        """Appends (token, application server key, browser), one JSON object a line, readable by the owner only."""
+        """Appends (token, application server key, browser), one JSON object a line, readable by the owner
+        only."""
         if self._path is None:
             return
         lines = [json.dumps(_row(*row)) + "\n" for row in rows]

@@ -1,4 +1,5 @@
-"""`/_sandbox/…`: what tests, demos and the supervisor tell the sandbox and ask it. Bodies are JSON, read strictly."""
+"""`/_sandbox/…`: what tests, demos and the supervisor tell the sandbox and ask it. Bodies are JSON, read
+strictly."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ MOST_BROWSERS = 100_000
 def _matching(pattern: re.Pattern[str], what: str) -> replies.Reader:
     def read(raw: Any) -> str:
         if not isinstance(raw, str) or not pattern.fullmatch(raw):
-            raise ValueError(f"must be {what}")
+            raise replies.BadValue(f"must be {what}")
         return raw
 
     return read
@@ -37,14 +38,14 @@ def _matching(pattern: re.Pattern[str], what: str) -> replies.Reader:
 def _public_key(raw: Any) -> bytes:
     key = b64decode(raw) if isinstance(raw, str) else b""
     if len(key) != 65 or key[0] != 4:
-        raise ValueError("must be an uncompressed P-256 point, base64url without padding")
+        raise replies.BadValue("must be an uncompressed P-256 point, base64url without padding")
     return key
 
 
 def _objects(readers: dict[str, replies.Reader], required: tuple[str, ...]) -> replies.Reader:
     def read(raw: Any) -> dict[str, Any]:
         if not isinstance(raw, dict):
-            raise ValueError("must be an object")
+            raise replies.BadValue("must be an object")
         return replies.pick(raw, readers, required)
 
     return replies.list_of(read, 2_000_000)
@@ -83,7 +84,8 @@ _PEOPLE: dict[str, replies.Reader] = {
 }
 _USERS: dict[str, replies.Reader] = {
     "users": _objects(
-        {"id": _matching(USER_ID, "a user id"), "name": replies.text, "email": replies.or_none(replies.text)}, ("name",)
+        {"id": _matching(USER_ID, "a user id"), "name": replies.text, "email": replies.or_none(replies.text)},
+        ("name",),
     )
 }
 _SLACK_CHANNELS: dict[str, replies.Reader] = {
@@ -99,7 +101,8 @@ _INBOUND: dict[str, replies.Reader] = {
 
 @web.middleware
 async def bad_input(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns `BadInput` into a 400 problem document. Only on the control application: the providers pay nothing."""
+    """Turns `BadInput` into a 400 problem document. Only on the control application: the providers pay
+    nothing."""
     try:
         return await handler(request)
     except replies.BadInput as error:
@@ -174,7 +177,10 @@ class Control:
     async def requests(self, request: web.Request) -> web.Response:
         """GET requests → {"items": [{"provider", "operation", "answer", "count"}…]}."""
         names = ("provider", "operation", "answer")
-        items = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in sorted(self._ledger.requests.items())]
+        items = [
+            {**dict(zip(names, key, strict=True)), "count": n}
+            for key, n in sorted(self._ledger.requests.items())
+        ]
         return replies.json_reply({"items": items})
 
     async def messages(self, request: web.Request) -> web.Response:
@@ -183,12 +189,15 @@ class Control:
         if tile is None:
             return replies.problem(404, "Not found", "no such address")
         items = [entry.as_json() for entry in reversed(tile.entries)]
-        return replies.json_reply({"name": tile.name, "address": tile.address, "channel": tile.channel, "items": items})
+        return replies.json_reply(
+            {"name": tile.name, "address": tile.address, "channel": tile.channel, "items": items}
+        )
 
     # -- telling
 
     async def reset(self, request: web.Request) -> web.Response:
-        """POST reset: forgets messages, counts, faults and pending callbacks; keeps settings, people and browsers."""
+        """POST reset: forgets messages, counts, faults and pending callbacks; keeps settings, people and
+        browsers."""
         self._outbox.clear()
         self._twilio.clear()
         self._slack.clear()
@@ -224,7 +233,8 @@ class Control:
         return replies.json_reply({"removed": removed})
 
     async def people(self, request: web.Request) -> web.Response:
-        """POST people {"people": [{"name", "phone"?, "slack"?, "endpoint"?}…]}: names on the wall, in advance."""
+        """POST people {"people": [{"name", "phone"?, "slack"?, "endpoint"?}…]}: names on the wall, in
+        advance."""
         read = replies.pick(await replies.read_object(request), _PEOPLE, ("people",))
         for person in read["people"]:
             for field, channel in (("phone", "sms"), ("slack", "slack"), ("endpoint", "push")):
@@ -233,7 +243,8 @@ class Control:
         return replies.json_reply({"known": len(self._ledger.tiles)})
 
     async def browsers(self, request: web.Request) -> web.Response:
-        """POST browsers {"count", "application_server_key"?, "receipts"?, "labels"?} → 201 {"subscriptions": […]}."""
+        """POST browsers {"count", "application_server_key"?, "receipts"?, "labels"?} → 201 {"subscriptions":
+        […]}."""
         read = replies.pick(await replies.read_object(request), _BROWSERS, ("count",))
         labels = read.get("labels", [])
         if len(labels) > read["count"]:
@@ -246,7 +257,8 @@ class Control:
     async def browser_state(self, request: web.Request) -> web.Response:
         """POST browsers/state {"endpoints", "online"?, "unsubscribed"?, "dismiss"?} → {"changed": n}.
 
-        online: away or back; unsubscribed: pushes get 410 (or are taken again); dismiss true: clears the screen.
+        online: away or back; unsubscribed: pushes get 410 (or are taken again); dismiss true: clears the
+        screen.
         """
         read = replies.pick(await replies.read_object(request), _BROWSER_STATE, ("endpoints",))
         found = [self._push.find(endpoint) for endpoint in read["endpoints"]]
@@ -281,7 +293,8 @@ class Control:
         return replies.json_reply({"ids": ids})
 
     async def inbound(self, request: web.Request) -> web.Response:
-        """POST twilio/inbound {"from", "to", "body", "url"}: a phone texts us; a signed webhook goes to `url`."""
+        """POST twilio/inbound {"from", "to", "body", "url"}: a phone texts us; a signed webhook goes to
+        `url`."""
         read = replies.pick(await replies.read_object(request), _INBOUND, ("from", "to", "body", "url"))
         if not self._outbox.allows(read["url"]):
             raise replies.BadInput("field 'url': only loopback and the allowed callback hosts")

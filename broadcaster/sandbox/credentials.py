@@ -1,7 +1,7 @@
 """The sandbox's fixed, public credentials: they open nothing but a stand-in on this machine.
 
-They are written down so that an embedded start and a test need no set-up. They look like the real thing in shape
-(prefix and length) because clients may check the shape.
+They are written down so that an embedded start and a test need no set-up. They look like the real thing in
+shape (prefix and length) because clients may check the shape.
 """
 
 from __future__ import annotations

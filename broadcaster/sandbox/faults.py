@@ -1,7 +1,7 @@
 """Faults that a provider can be told to have, and how they change an answer.
 
-Reply faults bend one HTTP exchange; callback faults bend what the provider reports later. Which request is hit is
-chosen by a seeded generator, so that a failing run can be run again.
+Reply faults bend one HTTP exchange; callback faults bend what the provider reports later. Which request is
+hit is chosen by a seeded generator, so that a failing run can be run again.
 
 | kind | what the client sees | taken? |
 |---|---|---|
@@ -59,7 +59,8 @@ Refuse = Callable[[int], web.Response]
 
 @dataclass(slots=True)
 class Fault:
-    """One fault. `probability` 1 unless said; `count` None = without end; `match` is a part of the address."""
+    """One fault. `probability` 1 unless said; `count` None = without end; `match` is a part of the
+    address."""
 
     id: int
     provider: str
@@ -99,7 +100,8 @@ class Faults:
         return [asdict(fault) for fault in self._faults]
 
     def clear(self, fault_id: int | None = None) -> int:
-        """Removes one fault or all; gives how many. All of them gone, the random choices start from the seed."""
+        """Removes one fault or all; gives how many. All of them gone, the random choices start from the
+        seed."""
         before = len(self._faults)
         self._faults = [f for f in self._faults if fault_id is not None and f.id != fault_id]
         if fault_id is None:

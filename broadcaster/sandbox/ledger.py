@@ -1,8 +1,8 @@
 """What the providers took, who it reached, and what was refused: the sandbox's one book.
 
-The book answers the product's first two promises from the outside: nothing lost, nothing twice. It knows no provider.
-A *key* says what makes two takes "the same message" at one address; a message that finally fails gives its key
-back, because sending it again by another route is then right.
+The book answers the product's first two promises from the outside: nothing lost, nothing twice. It knows no
+provider. A *key* says what makes two takes "the same message" at one address; a message that finally fails
+gives its key back, because sending it again by another route is then right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ TILE_ENTRIES = 20
 class Tile:
     """One address, known or seen: a phone, a Slack id, a browser."""
 
-    __slots__ = ("address", "channel", "delivered", "duplicates", "entries", "failed", "index", "name", "taken")
+    __slots__ = (
+        "address",
+        "channel",
+        "delivered",
+        "duplicates",
+        "entries",
+        "failed",
+        "index",
+        "name",
+        "taken",
+    )
 
     def __init__(self, index: int, channel: str, address: str) -> None:
         self.index = index
@@ -131,7 +141,8 @@ class Ledger:
     def take(
         self, channel: str, address: str, key: str, provider_id: str, text: str | None, reaches: bool = True
     ) -> Entry:
-        """Books a message taken by a provider. `reaches` is False while it is open whether anybody sees it."""
+        """Books a message taken by a provider. `reaches` is False while it is open whether anybody sees
+        it."""
         now = self._clock()
         tile = self.tile(channel, address)
         entry = Entry(self._first_seq + len(self._entries), now, tile, key, provider_id, text)
@@ -159,8 +170,8 @@ class Ledger:
         self._first_seq += count
 
     def _reach(self, entry: Entry) -> None:
-        # A 64-bit hash in place of (address, key) keeps two million of them in some 200 MB; a false match among
-        # that many has odds of about one in ten million.
+        # A 64-bit hash in place of (address, key) keeps two million of them in some 200 MB; a false match
+        # among that many has odds of about one in ten million.
         mark = hash((entry.tile.address, entry.key))
         before = self._reached.get(mark, 0)
         self._reached[mark] = before + 1
@@ -169,7 +180,8 @@ class Ledger:
             entry.tile.duplicates += 1
 
     def delivered(self, entry: Entry, status: str, reaches: bool = False) -> None:
-        """The message is on the phone or screen. `reaches` books it as seen now, when `take` left that open."""
+        """The message is on the phone or screen. `reaches` books it as seen now, when `take` left that
+        open."""
         entry.status = status
         entry.tile.delivered += 1
         self.totals[entry.tile.channel].delivered += 1
@@ -183,7 +195,8 @@ class Ledger:
         self.delivered(entry, "replaced")
 
     def failed(self, entry: Entry, status: str, reached: bool = True) -> None:
-        """The message will reach nobody. `reached`: it was booked as reaching somebody, which is taken back."""
+        """The message will reach nobody. `reached`: it was booked as reaching somebody, which is taken
+        back."""
         entry.status = status
         entry.tile.failed += 1
         self.totals[entry.tile.channel].failed += 1

@@ -1,6 +1,7 @@
 """What the sandbox posts back: status callbacks and push receipts, over one kept-alive session.
 
-It posts to loopback and to hosts it was told of, nothing else: a stand-in must not become a way to reach strangers.
+It posts to loopback and to hosts it was told of, nothing else: a stand-in must not become a way to reach
+strangers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ Job = Callable[[], Awaitable[None]]
 
 
 class Outbox:
-    """A queue of jobs, done by a few workers, so that a national broadcast's callbacks queue up and do not pile up."""
+    """A queue of jobs, done by a few workers, so that a national broadcast's callbacks queue up and do not
+    pile up."""
 
     def __init__(self, allowed_hosts: frozenset[str]) -> None:
         self._allowed = allowed_hosts
@@ -84,12 +86,15 @@ class Outbox:
                 job = self._jobs.popleft()
                 try:
                     await job()
-                except Exception:
+                except Exception:  # noqa: BLE001 (a bug in one job must not end the worker)
                     _log.exception("sandbox callback job failed")
 
     def allows(self, url: str) -> bool:
         """Whether the sandbox may post to `url`: http(s), and loopback or an allowed host."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return False
         host = parts.hostname
@@ -99,13 +104,16 @@ class Outbox:
         return known
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], retries: int = 0) -> int | None:
-        """Posts once; again only when no connection came about, `retries` times. The status, None without one."""
+        """Posts once; again only when no connection came about, `retries` times. The status, None without
+        one."""
         if self._session is None or not self.allows(url):
             self.counts["blocked"] += 1
             return None
         for left in range(retries, -1, -1):
             try:
-                async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                async with self._session.post(
+                    url, data=body, headers=headers, allow_redirects=False
+                ) as answer:
                     await answer.read()
                     self.counts[f"{answer.status // 100}xx"] += 1
                     return answer.status

@@ -120,7 +120,8 @@ class Push:
     async def add_browsers(
         self, count: int, key: bytes | None, receipts: bool, labels: list[str]
     ) -> list[dict[str, Any]]:
-        """Makes `count` simulated browsers; gives their subscriptions as a browser's `toJSON()` does, with a label."""
+        """Makes `count` simulated browsers; gives their subscriptions as a browser's `toJSON()` does, with a
+        label."""
         rows: list[tuple[str, bytes | None, Browser]] = []
         for number in range(count):
             label = labels[number] if number < len(labels) else f"Browser {len(self.subscriptions) + 1}"
@@ -146,7 +147,8 @@ class Push:
         return self.subscriptions.get(endpoint.rpartition("/")[2])
 
     def set_online(self, subscription: Subscription, online: bool) -> None:
-        """Takes a simulated browser off the net or back; back, it gets what was stored and has not expired."""
+        """Takes a simulated browser off the net or back; back, it gets what was stored and has not
+        expired."""
         if subscription.browser is None:
             return
         subscription.browser.online = online
@@ -166,8 +168,11 @@ class Push:
         return await self._answer(request, address, subscription)
 
     async def push_simulated(self, request: web.Request) -> web.Response:
-        """POST for an endpoint of the real world, under test keys: everything is checked, nothing can be read."""
-        return await self._answer(request, f"simulated:{request.match_info['anything']}", None, simulated=True)
+        """POST for an endpoint of the real world, under test keys: everything is checked, nothing can be
+        read."""
+        return await self._answer(
+            request, f"simulated:{request.match_info['anything']}", None, simulated=True
+        )
 
     async def _answer(
         self, request: web.Request, address: str, subscription: Subscription | None, simulated: bool = False
@@ -247,7 +252,8 @@ class Push:
             self._screens.show(browser, stored.entry, stored.notification)
 
     def acknowledged(self, subscription: Subscription, version: str, code: int) -> None:
-        """A real browser has got a message; 100 and none mean shown to the page, 101 that it could not decrypt."""
+        """A real browser has got a message; 100 and none mean shown to the page, 101 that it could not
+        decrypt."""
         for stored in subscription.stored:
             if stored.version == version:
                 subscription.stored.remove(stored)
@@ -296,4 +302,6 @@ def refuse(status: int, errno: int = 999, why: str = "fault") -> web.Response:
     """An error in Mozilla's shape."""
     headers = {"WWW-Authenticate": "vapid"} if status == 401 else None
     word = _WORDS.get(status, "Error")
-    return json_reply({"code": status, "errno": errno, "error": word, "message": why}, status=status, headers=headers)
+    return json_reply(
+        {"code": status, "errno": errno, "error": word, "message": why}, status=status, headers=headers
+    )

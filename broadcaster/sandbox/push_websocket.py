@@ -1,7 +1,7 @@
 """Mozilla's push protocol for browsers, so that a real Firefox subscribes here.
 
-https://mozilla-push-service.readthedocs.io/en/latest/design/ (autoconnect): JSON messages over a websocket with the
-subprotocol `push-notification`: hello, register, unregister, notification, ack, and `{}` as ping.
+https://mozilla-push-service.readthedocs.io/en/latest/design/ (autoconnect): JSON messages over a websocket
+with the subprotocol `push-notification`: hello, register, unregister, notification, ack, and `{}` as ping.
 """
 
 from __future__ import annotations
@@ -78,13 +78,21 @@ class Sockets(Wire):
             await socket.close(code=1001)
 
     def _of(self, user_agent: str) -> list[Subscription]:
-        return [s for s in self._push.subscriptions.values() if s.browser is None and s.user_agent == user_agent]
+        return [
+            s for s in self._push.subscriptions.values() if s.browser is None and s.user_agent == user_agent
+        ]
 
     async def _hello(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> str:
         given = str(message.get("uaid") or "")
         user_agent = given if given and self._of(given) else uuid.uuid4().hex
         self._sockets[user_agent] = socket
-        hello = {"messageType": "hello", "status": 200, "uaid": user_agent, "use_webpush": True, "broadcasts": {}}
+        hello = {
+            "messageType": "hello",
+            "status": 200,
+            "uaid": user_agent,
+            "use_webpush": True,
+            "broadcasts": {},
+        }
         await _send(socket, hello)
         for subscription in self._of(user_agent):
             for stored in list(subscription.stored):
@@ -104,21 +112,29 @@ class Sockets(Wire):
                 if subscription.channel == message.get("channelID"):
                     subscription.gone = True
                     subscription.stored.clear()
-            await _send(socket, {"messageType": "unregister", "status": 200, "channelID": message.get("channelID")})
+            await _send(
+                socket, {"messageType": "unregister", "status": 200, "channelID": message.get("channelID")}
+            )
         elif kind == "ack":
             for update in message.get("updates", []):
                 for subscription in self._of(user_agent):
                     if subscription.channel == update.get("channelID"):
-                        self._push.acknowledged(subscription, str(update.get("version")), int(update.get("code", 0)))
+                        self._push.acknowledged(
+                            subscription, str(update.get("version")), int(update.get("code", 0))
+                        )
         elif not message or kind == "ping":
             await socket.send_str("{}")
 
-    async def _register(self, socket: web.WebSocketResponse, user_agent: str, message: dict[str, Any]) -> None:
+    async def _register(
+        self, socket: web.WebSocketResponse, user_agent: str, message: dict[str, Any]
+    ) -> None:
         try:
             raw = str(message.get("key") or "").rstrip("=")
             key = b64decode(raw) if raw else None
         except ValueError:
-            await _send(socket, {"messageType": "register", "status": 400, "channelID": message.get("channelID")})
+            await _send(
+                socket, {"messageType": "register", "status": 400, "channelID": message.get("channelID")}
+            )
             return
         subscription = Subscription(os.urandom(24).hex(), key)
         subscription.user_agent, subscription.channel = user_agent, str(message.get("channelID"))

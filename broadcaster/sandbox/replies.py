@@ -12,11 +12,15 @@ from typing import Any
 from aiohttp import web
 
 Reader = Callable[[Any], Any]
-"""Takes a JSON value, gives the value to use, raises ValueError with a reason."""
+"""Takes a JSON value, gives the value to use, raises `BadValue` (or ValueError) with a reason."""
 
 
 class BadInput(Exception):
     """What the caller sent is not understood; becomes a 400 problem document (RFC 9457)."""
+
+
+class BadValue(ValueError):
+    """One field's value is not understood."""
 
 
 def json_reply(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -51,7 +55,9 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     return value
 
 
-def pick(value: Mapping[str, Any], readers: Mapping[str, Reader], required: tuple[str, ...] = ()) -> dict[str, Any]:
+def pick(
+    value: Mapping[str, Any], readers: Mapping[str, Reader], required: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Reads each field of `value` with its reader; an unknown, missing or ill-typed field is `BadInput`."""
     unknown = sorted(set(value) - set(readers))
     if unknown:
@@ -71,14 +77,14 @@ def pick(value: Mapping[str, Any], readers: Mapping[str, Reader], required: tupl
 def text(raw: Any) -> str:
     """A non-empty string of at most 2000 characters."""
     if not isinstance(raw, str) or not raw or len(raw) > 2000:
-        raise ValueError("must be a non-empty string")
+        raise BadValue("must be a non-empty string")
     return raw
 
 
 def flag(raw: Any) -> bool:
     """true or false."""
     if not isinstance(raw, bool):
-        raise ValueError("must be true or false")
+        raise BadValue("must be true or false")
     return raw
 
 
@@ -87,7 +93,7 @@ def number(low: float, high: float) -> Reader:
 
     def read(raw: Any) -> float:
         if isinstance(raw, bool) or not isinstance(raw, int | float) or not low <= raw <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise BadValue(f"must be a number from {low:g} to {high:g}")
         return float(raw)
 
     return read
@@ -98,7 +104,7 @@ def whole(low: int, high: int) -> Reader:
 
     def read(raw: Any) -> int:
         if isinstance(raw, bool) or not isinstance(raw, int) or not low <= raw <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
+            raise BadValue(f"must be a whole number from {low} to {high}")
         return raw
 
     return read
@@ -109,7 +115,7 @@ def one_of(*words: str) -> Reader:
 
     def read(raw: Any) -> str:
         if not isinstance(raw, str) or raw not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
+            raise BadValue(f"must be one of {', '.join(words)}")
         return raw
 
     return read
@@ -120,7 +126,7 @@ def list_of(reader: Reader, most: int) -> Reader:
 
     def read(raw: Any) -> list[Any]:
         if not isinstance(raw, list) or len(raw) > most:
-            raise ValueError(f"must be a list of at most {most}")
+            raise BadValue(f"must be a list of at most {most}")
         return [reader(item) for item in raw]
 
     return read

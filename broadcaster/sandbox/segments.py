@@ -1,4 +1,5 @@
-"""How many SMS segments a text takes (3GPP TS 23.038 §6.2.1 alphabet, TS 23.040 §9.2.3.24.1 concatenation)."""
+"""How many SMS segments a text takes (3GPP TS 23.038 §6.2.1 alphabet, TS 23.040 §9.2.3.24.1
+concatenation)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ UCS2_SINGLE, UCS2_PART = 70, 67
 
 
 def count_segments(body: str) -> int:
-    """Segments of `body`: GSM-7 at 160/153 septets when every character has one, else UCS-2 at 70/67 code units.
+    """Segments of `body`: GSM-7 at 160/153 septets when every character has one, else UCS-2 at 70/67 code
+    units.
 
     An escape pair or a surrogate pair never straddles two segments, so parts are filled one by one.
     """

@@ -1,4 +1,5 @@
-"""What is fixed when the sandbox starts (`SandboxConfig`) and what may be changed while it runs (`Settings`)."""
+"""What is fixed when the sandbox starts (`SandboxConfig`) and what may be changed while it runs
+(`Settings`)."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from broadcaster.sandbox import credentials
 class SandboxConfig:
     """How one sandbox starts.
 
-    `port` 0 takes a free one. `sms_rate` is segments per second and sender, None = at once. `seed` decides every
-    random choice of the faults. `callback_hosts` are host names, besides loopback, that callbacks may go to.
-    `public_origin` is the origin clients use when it is not `http://host:port` (behind a container's port mapping):
-    endpoints and the VAPID audience are made from it. `state_path` keeps simulated browsers over a restart.
+    `port` 0 takes a free one. `sms_rate` is segments per second and sender, None = at once. `seed` decides
+    every random choice of the faults. `callback_hosts` are host names, besides loopback, that callbacks may
+    go to. `public_origin` is the origin clients use when it is not `http://host:port` (behind a container's
+    port mapping): endpoints and the VAPID audience are made from it. `state_path` keeps simulated browsers
+    over a restart.
     """
 
     host: str = "127.0.0.1"
@@ -38,11 +40,11 @@ class Settings:
     |---|---|---|
     | sms_rate | segments/s per sender, null = no queue | how fast a sender's queue drains |
     | sms_delivery_seconds | s | from `sent` to the final status |
-    | sms_callback_statuses | list | which statuses are called back, of queued, sending, sent and the final one |
+    | sms_callback_statuses | list | called back: of queued, sending, sent and the final one |
     | list_lag | s | how far Twilio's message list is behind its sends |
-    | slack_channel_rate, slack_channel_burst | messages/s, messages | per channel; Slack says 1/s, bursts allowed |
+    | slack_channel_rate, slack_channel_burst | messages/s; messages | per channel, as Slack limits it |
     | slack_dm_rate | messages/s, null = off | the same for direct messages |
-    | slack_workspace_rate, slack_workspace_burst | messages/s, null = off; messages | over all of `chat.postMessage` |
+    | slack_workspace_rate, slack_workspace_burst | as above, null = off | over all of `chat.postMessage` |
     """
 
     sms_rate: float | None = None

@@ -1,7 +1,7 @@
 """A stand-in for Slack's Web API under `/slack/api/` (https://docs.slack.dev/reference/methods).
 
-Arguments come as JSON, as a form, or in the query, as the SDK likes it; the token as a bearer header or a form field.
-A message is delivered once it is posted: Slack has no receipts.
+Arguments come as JSON, as a form, or in the query, as the SDK likes it; the token as a bearer header or a
+form field. A message is delivered once it is posted: Slack has no receipts.
 """
 
 from __future__ import annotations
@@ -217,7 +217,8 @@ class Slack:
 
 
 def refuse(status: int) -> web.Response:
-    """An error by HTTP status: 429 has Slack's shape; a 5xx is often no JSON at all, which clients must bear."""
+    """An error by HTTP status: 429 has Slack's shape; a 5xx is often no JSON at all, which clients must
+    bear."""
     if status == 429:
         return json_reply({"ok": False, "error": "ratelimited"}, status=429)
     if status >= 500:
@@ -283,5 +284,7 @@ def _within(ts: str, oldest: str, latest: str, inclusive: bool) -> bool:
 
 def _blocks_text(blocks: list[Any] | None) -> str:
     """What a person would read of blocks that came without a text."""
-    parts = [b["text"]["text"] for b in blocks or [] if isinstance(b.get("text"), dict) and "text" in b["text"]]
+    parts = [
+        b["text"]["text"] for b in blocks or [] if isinstance(b.get("text"), dict) and "text" in b["text"]
+    ]
     return "\n".join(parts)

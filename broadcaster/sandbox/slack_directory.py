@@ -8,7 +8,14 @@ from bisect import bisect_left
 from typing import Any
 
 from broadcaster.sandbox.ledger import Entry
-from broadcaster.sandbox.slack_rules import CHANNEL_ERRORS, CHANNEL_ID, DM_ID, USER_ERRORS, USER_ID, SlackError
+from broadcaster.sandbox.slack_rules import (
+    CHANNEL_ERRORS,
+    CHANNEL_ID,
+    DM_ID,
+    USER_ERRORS,
+    USER_ID,
+    SlackError,
+)
 
 TEAM_ID = "T0SANDBOX1"
 BOT_USER = "U0SANDBOXBOT"
@@ -20,7 +27,9 @@ class Post:
 
     __slots__ = ("blocks", "entry", "metadata", "text", "ts")
 
-    def __init__(self, ts: str, text: str, blocks: list[Any] | None, metadata: dict[str, Any] | None, entry: Entry) -> None:
+    def __init__(
+        self, ts: str, text: str, blocks: list[Any] | None, metadata: dict[str, Any] | None, entry: Entry
+    ) -> None:
         self.ts = ts
         self.text = text
         self.blocks = blocks
@@ -99,7 +108,8 @@ class Directory:
         return found
 
     def by_email(self, email: str) -> dict[str, Any]:
-        """The user with this address; `users_not_found` (https://docs.slack.dev/reference/methods/users.lookupByEmail)."""
+        """The user with this address; `users_not_found`
+        (https://docs.slack.dev/reference/methods/users.lookupByEmail)."""
         found = self._emails.get(email.lower())
         if found is None:
             raise SlackError("users_not_found")
@@ -114,7 +124,8 @@ class Directory:
         return self._conversation("D" + _digest(user), user)
 
     def resolve(self, channel: str) -> Conversation:
-        """The conversation a `channel` argument means: a channel id, `#name`, an opened D… id, or a user id."""
+        """The conversation a `channel` argument means: a channel id, `#name`, an opened D… id, or a user
+        id."""
         if USER_ID.fullmatch(channel):
             if USER_ERRORS.get(channel) == "user_not_found":
                 raise SlackError("channel_not_found")  # chat.postMessage has no user_not_found of its own

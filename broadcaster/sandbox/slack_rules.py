@@ -1,7 +1,8 @@
 """What Slack's methods take, the ids that misbehave on purpose, and the checks of a message. Data first.
 
-Methods: https://docs.slack.dev/reference/methods. Block Kit: https://docs.slack.dev/reference/block-kit/blocks.
-Metadata: https://docs.slack.dev/messaging/message-metadata.
+Methods: https://docs.slack.dev/reference/methods. Block Kit:
+https://docs.slack.dev/reference/block-kit/blocks. Metadata:
+https://docs.slack.dev/messaging/message-metadata.
 """
 
 from __future__ import annotations
@@ -12,19 +13,51 @@ from collections.abc import Mapping
 from typing import Any
 
 _POST = frozenset(
-    "channel text as_user attachments blocks thread_ts reply_broadcast unfurl_links unfurl_media container_id "
-    "icon_emoji icon_url mrkdwn link_names username parse metadata markdown_text".split()
+    [
+        "channel",
+        "text",
+        "as_user",
+        "attachments",
+        "blocks",
+        "thread_ts",
+        "reply_broadcast",
+        "unfurl_links",
+        "unfurl_media",
+        "container_id",
+        "icon_emoji",
+        "icon_url",
+        "mrkdwn",
+        "link_names",
+        "username",
+        "parse",
+        "metadata",
+        "markdown_text",
+    ]
 )
 ARGUMENTS: dict[str, frozenset[str]] = {
     "auth.test": frozenset(),
     "chat.postMessage": _POST,
     "chat.update": frozenset(
-        "channel ts text as_user attachments blocks file_ids link_names parse reply_broadcast metadata "
-        "markdown_text".split()
+        [
+            "channel",
+            "ts",
+            "text",
+            "as_user",
+            "attachments",
+            "blocks",
+            "file_ids",
+            "link_names",
+            "parse",
+            "reply_broadcast",
+            "metadata",
+            "markdown_text",
+        ]
     ),
     "chat.delete": frozenset({"channel", "ts", "as_user"}),
     "conversations.open": frozenset({"channel", "users", "return_im", "prevent_creation"}),
-    "conversations.history": frozenset("channel cursor inclusive include_all_metadata latest limit oldest".split()),
+    "conversations.history": frozenset(
+        ["channel", "cursor", "inclusive", "include_all_metadata", "latest", "limit", "oldest"]
+    ),
     "users.list": frozenset({"cursor", "include_locale", "limit", "team_id"}),
     "users.lookupByEmail": frozenset({"email"}),
 }
@@ -67,7 +100,7 @@ def check_arguments(method: str, arguments: Mapping[str, Any], required: tuple[s
     """Refuses arguments the method does not have, and missing ones."""
     unknown = arguments.keys() - ARGUMENTS[method]
     if unknown:
-        raise SlackError("invalid_arguments", f"[ERROR] unknown argument: {sorted(unknown)[0]}")
+        raise SlackError("invalid_arguments", f"[ERROR] unknown argument: {min(unknown)}")
     for name in required:
         if not arguments.get(name):
             raise SlackError("invalid_arguments", f"[ERROR] missing required field: {name}")
@@ -104,7 +137,9 @@ def _json_argument(raw: Any, error: str) -> Any:
 def _check_metadata(metadata: Any) -> None:
     if not isinstance(metadata, dict) or set(metadata) != {"event_type", "event_payload"}:
         raise SlackError("invalid_metadata_format")
-    if not isinstance(metadata["event_type"], str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", metadata["event_type"]):
+    if not isinstance(metadata["event_type"], str) or not re.fullmatch(
+        r"[A-Za-z0-9_.-]{1,255}", metadata["event_type"]
+    ):
         raise SlackError("invalid_metadata_format")
     if not isinstance(metadata["event_payload"], dict):
         raise SlackError("invalid_metadata_format")
@@ -129,7 +164,7 @@ def check_blocks(blocks: Any) -> None:
             raise _bad_block(f"{where}/type", f"unsupported type: {kind}")
         unknown = block.keys() - _BLOCKS[kind] - {"type", "block_id"}
         if unknown:
-            raise _bad_block(where, f"additional property not allowed: {sorted(unknown)[0]}")
+            raise _bad_block(where, f"additional property not allowed: {min(unknown)}")
         _check_block(kind, block, where)
 
 

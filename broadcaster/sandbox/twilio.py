@@ -1,7 +1,7 @@
 """A stand-in for Twilio's Messages resource (https://www.twilio.com/docs/messaging/api/message-resource).
 
-Stricter than Twilio in one way: a parameter it does not know is an error here, not ignored. Errors and misbehaving
-numbers are tables in `twilio_rules`; callbacks are made by `twilio_callbacks`.
+Stricter than Twilio in one way: a parameter it does not know is an error here, not ignored. Errors and
+misbehaving numbers are tables in `twilio_rules`; callbacks are made by `twilio_callbacks`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,38 @@ from broadcaster.sandbox.segments import count_segments
 from broadcaster.sandbox.settings import SandboxConfig, Settings
 from broadcaster.sandbox.twilio_callbacks import Callbacks
 from broadcaster.sandbox.twilio_queue import MAX_QUEUE_SECONDS, SenderQueue
-from broadcaster.sandbox.twilio_rules import ERRORS, GOOD, NUMBERS, REASONS, NumberRule, TwilioError, check_create
+from broadcaster.sandbox.twilio_rules import (
+    ERRORS,
+    GOOD,
+    NUMBERS,
+    REASONS,
+    NumberRule,
+    TwilioError,
+    check_create,
+)
 
 _API = "2010-04-01"
-_LIST_PARAMETERS = frozenset({"To", "From", "DateSent", "DateSent<", "DateSent>", "PageSize", "Page", "PageToken"})
+_LIST_PARAMETERS = frozenset(
+    {"To", "From", "DateSent", "DateSent<", "DateSent>", "PageSize", "Page", "PageToken"}
+)
 _MORE = "https://www.twilio.com/docs/errors/"
 
 
 class Message:
     """One SMS. The text, the recipient and the status live in its ledger entry."""
 
-    __slots__ = ("callback", "created", "entry", "error", "number", "odd", "sender", "sent", "service", "validity")
+    __slots__ = (
+        "callback",
+        "created",
+        "entry",
+        "error",
+        "number",
+        "odd",
+        "sender",
+        "sent",
+        "service",
+        "validity",
+    )
 
     def __init__(self, entry: Entry, number: int, form: dict[str, str], validity: int) -> None:
         self.entry = entry
@@ -57,7 +78,9 @@ class Message:
 class Twilio:
     """The Messages resource of one account."""
 
-    def __init__(self, config: SandboxConfig, settings: Settings, ledger: Ledger, faults: Faults, outbox: Outbox) -> None:
+    def __init__(
+        self, config: SandboxConfig, settings: Settings, ledger: Ledger, faults: Faults, outbox: Outbox
+    ) -> None:
         self._account = config.twilio_account_sid
         token = config.twilio_auth_token
         basic = base64.b64encode(f"{self._account}:{token}".encode())
@@ -142,7 +165,7 @@ class Twilio:
             self._authenticate(request)
             unknown = request.query.keys() - _LIST_PARAMETERS
             if unknown:
-                raise TwilioError(20001, f"unknown parameter {sorted(unknown)[0]}")
+                raise TwilioError(20001, f"unknown parameter {min(unknown)}")
             page = self._page(dict(request.query))
         except TwilioError as error:
             return self._refused(error, "lookup")
@@ -156,13 +179,17 @@ class Twilio:
 
     def _authenticate(self, request: web.Request) -> None:
         given = request.headers.get("Authorization", "").encode()
-        if not hmac.compare_digest(given, self._authorization) or request.match_info["account"] != self._account:
+        if (
+            not hmac.compare_digest(given, self._authorization)
+            or request.match_info["account"] != self._account
+        ):
             raise TwilioError(20003)
 
     async def _oddly(
         self, request: web.Request, to: str, rule: NumberRule, take: fault_rules.Take
     ) -> web.Response | None:
-        """The answer for a number that misbehaves at submission, None when the message takes the normal way."""
+        """The answer for a number that misbehaves at submission, None when the message takes the normal
+        way."""
         if rule.submit is not None:
             return self._refused(TwilioError(rule.submit), "send")
         if rule.oddity == "hang":
@@ -189,8 +216,8 @@ class Twilio:
         message.odd = self._faults.callbacks("twilio", form["To"])
         resource = self._resource(message)
         if message.service:
-            # "For messages sent via a Messaging Service, num_segments is initially 0, since a sender hasn't yet
-            # been assigned" (Message resource, num_segments)
+            # "For messages sent via a Messaging Service, num_segments is initially 0, since a sender hasn't
+            # yet been assigned" (Message resource, num_segments)
             resource["num_segments"] = "0"
         if full:
             self._end(message, "failed", 30001)
@@ -230,7 +257,9 @@ class Twilio:
         rule = NUMBERS.get(message.entry.tile.address, GOOD)
         if rule.oddity != "silent":
             message.entry.status = "sent"
-        asyncio.get_running_loop().call_later(self._settings.sms_delivery_seconds, self._arrive, message, rule)
+        asyncio.get_running_loop().call_later(
+            self._settings.sms_delivery_seconds, self._arrive, message, rule
+        )
 
     def _arrive(self, message: Message, rule: NumberRule) -> None:
         if self._by_sid.get(message.entry.provider_id) is not message:
@@ -379,7 +408,9 @@ async def _read_form(request: web.Request) -> dict[str, str]:
     if request.content_type != "application/x-www-form-urlencoded":
         raise TwilioError(20001, "Content-Type must be application/x-www-form-urlencoded")
     try:
-        pairs = parse_qsl((await request.read()).decode(), keep_blank_values=True, max_num_fields=40, errors="strict")
+        pairs = parse_qsl(
+            (await request.read()).decode(), keep_blank_values=True, max_num_fields=40, errors="strict"
+        )
     except ValueError:
         raise TwilioError(20001, "the form cannot be read") from None
     form = dict(pairs)
@@ -415,7 +446,7 @@ def _date_filter(query: dict[str, str]) -> Any:
 
 def _day(raw: str) -> int:
     try:
-        return datetime.fromisoformat(raw.replace("Z", "+00:00")).date().toordinal()
+        return datetime.fromisoformat(raw).date().toordinal()
     except ValueError:
         raise TwilioError(20001, "DateSent") from None
 

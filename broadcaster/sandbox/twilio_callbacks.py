@@ -1,8 +1,9 @@
 """Twilio's status callbacks and inbound messages: signed form posts.
 
 X-Twilio-Signature = base64(HMAC-SHA1(auth token, URL + each POST parameter's name and value, sorted by name))
-(https://www.twilio.com/docs/usage/security#validating-requests). A callback is tried again once, and only when no
-connection came about (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides, the default).
+(https://www.twilio.com/docs/usage/security#validating-requests). A callback is tried again once, and only
+when no connection came about (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides, the
+default).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Callbacks:
         self._settings = settings
         self._outbox = outbox
 
-    def report(self, url: str, final: dict[str, str], earlier: tuple[str, ...], odd: Mapping[str, float]) -> None:
+    def report(
+        self, url: str, final: dict[str, str], earlier: tuple[str, ...], odd: Mapping[str, float]
+    ) -> None:
         """Queues a message's callbacks: those `earlier` statuses that are wanted, then the final one."""
         if "callback_lost" in odd:
             return

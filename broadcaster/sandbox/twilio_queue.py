@@ -1,8 +1,8 @@
 """A sender's queue: messages leave it at so many segments a second, or die in it.
 
-https://www.twilio.com/docs/api/errors/21611: a queue holds 10 hours of segments; beyond that a create by number is
-refused (21611), a create by messaging service is taken and then fails (30001). A message whose validity period ends
-before its turn fails with 30036 (https://www.twilio.com/docs/api/errors/30036).
+https://www.twilio.com/docs/api/errors/21611: a queue holds 10 hours of segments; beyond that a create by
+number is refused (21611), a create by messaging service is taken and then fails (30001). A message whose
+validity period ends before its turn fails with 30036 (https://www.twilio.com/docs/api/errors/30036).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Twilio's errors, the numbers that misbehave on purpose, and the checks of a message's parameters. All of it data.
+"""Twilio's errors, the numbers that misbehave on purpose, and the checks of a message's parameters. All of it
+data.
 
 Codes: https://www.twilio.com/docs/api/errors. Test numbers: https://www.twilio.com/docs/iam/test-credentials.
 """
@@ -20,7 +21,10 @@ ERRORS: dict[int, tuple[int, str]] = {
     20500: (500, "An internal server error has occurred"),
     21211: (400, "Invalid 'To' Phone Number"),
     21212: (400, "Invalid From Number (caller ID)"),
-    21408: (400, "Permission to send an SMS has not been enabled for the region indicated by the 'To' number"),
+    21408: (
+        400,
+        "Permission to send an SMS has not been enabled for the region indicated by the 'To' number",
+    ),
     21602: (400, "Message body is required."),
     21603: (400, "A 'From' phone number is required."),
     21604: (400, "A 'To' phone number is required."),
@@ -88,10 +92,26 @@ SENDER_ERRORS = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 2
 """Twilio's test senders that are refused."""
 
 SUPPORTED = frozenset(
-    "To From MessagingServiceSid Body StatusCallback ValidityPeriod ProvideFeedback Attempt MaxPrice "
-    "ForceDelivery ContentRetention AddressRetention RiskCheck ShortenUrls TrafficType".split()
+    [
+        "To",
+        "From",
+        "MessagingServiceSid",
+        "Body",
+        "StatusCallback",
+        "ValidityPeriod",
+        "ProvideFeedback",
+        "Attempt",
+        "MaxPrice",
+        "ForceDelivery",
+        "ContentRetention",
+        "AddressRetention",
+        "RiskCheck",
+        "ShortenUrls",
+        "TrafficType",
+    ]
 )
-"""Parameters of a create. Twilio has more (media, templates, scheduling, SmartEncoded): not simulated, so refused."""
+"""Parameters of a create. Twilio has more (media, templates, scheduling, SmartEncoded): not simulated, so
+refused."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 MAX_BODY = 1600
@@ -111,7 +131,7 @@ def check_create(form: Mapping[str, str], senders: frozenset[str], services: fro
     """Checks a create's parameters; gives the validity period in seconds. `TwilioError` when refused."""
     unknown = form.keys() - SUPPORTED
     if unknown:
-        raise TwilioError(20001, f"unknown or unsupported parameter {sorted(unknown)[0]}")
+        raise TwilioError(20001, f"unknown or unsupported parameter {min(unknown)}")
     to = form.get("To", "")
     if not to:
         raise TwilioError(21604)
@@ -125,10 +145,17 @@ def check_create(form: Mapping[str, str], senders: frozenset[str], services: fro
         raise TwilioError(21617)
     callback = form.get("StatusCallback")
     if callback is not None:
-        parts = urlsplit(callback)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise TwilioError(21609)
+        _check_url(callback)
     return _validity(form.get("ValidityPeriod"))
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise TwilioError(21609) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TwilioError(21609)
 
 
 def _check_sender(form: Mapping[str, str], senders: frozenset[str], services: frozenset[str]) -> None:

@@ -1,15 +1,14 @@
 """The wall: a page of phones, Slack users and browsers that light up as messages arrive.
 
-The page works without JavaScript as a plain table that reloads itself; with it, tiles are fed by server-sent events
-(https://html.spec.whatwg.org/multipage/server-sent-events.html), in batches so that a broadcast at thousands a second
-costs five small messages a second.
+The page works without JavaScript as a plain table that reloads itself; with it, tiles are fed by server-sent
+events (https://html.spec.whatwg.org/multipage/server-sent-events.html), in batches so that a broadcast at
+thousands a second costs five small messages a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -29,7 +28,9 @@ _STATIC = Path(__file__).parent / "static"
 _FILES = {"wall.css": "text/css", "wall.js": "text/javascript"}
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
+    ),
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -68,14 +69,20 @@ class Wall:
         return web.Response(text=(_STATIC / name).read_text(), content_type=_FILES[name], headers=_HEADERS)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: first `all` (every tile), then `some` (what changed), five times a second at most."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        """Server-sent events: first `all` (every tile), then `some` (what changed), five times a second at
+        most."""
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
         await response.prepare(request)
         task = asyncio.current_task()
         assert task is not None  # a handler always runs in a task
         self._streams.add(task)
         changed: set[int] = set()
-        listener: Callable[[Tile], None] = lambda tile: changed.add(tile.index)  # noqa: E731
+
+        def listener(tile: Tile) -> None:
+            changed.add(tile.index)
+
         self._ledger.listeners.add(listener)
         try:
             await self._feed(response, changed)

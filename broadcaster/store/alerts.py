@@ -1,0 +1,233 @@
+"""Alerts, their steps, their idempotency keys and the samples of their reach."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from broadcaster.store.database import is_postgresql, now_ms
+from broadcaster.store.tables import (
+    alert_samples,
+    alert_steps,
+    alerts,
+    batches,
+    deliveries,
+    idempotency_keys,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepClaim:
+    """A step of an alert that this process plans."""
+
+    alert_id: int
+    step: int
+    cursor: int
+    fence: int
+
+
+def add(connection: Connection, **values: Any) -> int:
+    """A new alert's id."""
+    return int(connection.execute(insert(alerts).returning(alerts.c.id), [values]).scalar_one())
+
+
+def add_step(connection: Connection, **values: Any) -> None:
+    connection.execute(insert(alert_steps).values(**values))
+
+
+def by_uid(connection: Connection, uid: str) -> Row[Any] | None:
+    return connection.execute(select(alerts).where(alerts.c.uid == uid)).one_or_none()
+
+
+def by_id(connection: Connection, alert: int) -> Row[Any]:
+    return connection.execute(select(alerts).where(alerts.c.id == alert)).one()
+
+
+def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[Any]]:
+    """Alerts, the newest first, below number ``before``."""
+    query = select(alerts).order_by(alerts.c.id.desc()).limit(limit)
+    return list(connection.execute(query if before is None else query.where(alerts.c.id < before)))
+
+
+def hold(connection: Connection, alert: int) -> Row[Any]:
+    """The alert, which nobody can cancel before this transaction ends."""
+    return connection.execute(select(alerts).where(alerts.c.id == alert).with_for_update(read=True)).one()
+
+
+def cancel(connection: Connection, alert: int, by: str) -> bool:
+    """Whether it was open and is cancelled now."""
+    still = and_(alerts.c.id == alert, alerts.c.cancelled_at.is_(None))
+    values = {"cancelled_at": now_ms(connection), "cancelled_by": by, "dedup_open": None}
+    return connection.execute(update(alerts).where(still).values(**values)).rowcount == 1
+
+
+def open_dedup(connection: Connection, key: str) -> Row[Any] | None:
+    """The open alert with this dedup_key. An expired one is closed on the way and not returned."""
+    gone = and_(alerts.c.dedup_open == key, alerts.c.expires_at <= now_ms(connection))
+    connection.execute(update(alerts).where(gone).values(dedup_open=None))
+    return connection.execute(select(alerts).where(alerts.c.dedup_open == key)).one_or_none()
+
+
+def remember_request(connection: Connection, **values: Any) -> bool:
+    """Whether this Idempotency-Key is new to its API key. Waits for a concurrent request with the same one (PostgreSQL)."""
+    make = postgresql.insert if is_postgresql(connection) else sqlite.insert
+    statement = make(idempotency_keys).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+def remembered_request(connection: Connection, api_key_id: int, key: str) -> Row[Any] | None:
+    mine = and_(idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.key == key)
+    return connection.execute(select(idempotency_keys).where(mine)).one_or_none()
+
+
+# ---- planning ------------------------------------------------------------------------------------------------------
+
+_CLAIM_STEP: Final = """
+UPDATE alert_steps SET owner = :owner, lease_until = {now} + :lease, fence = fence + 1
+WHERE (alert_id, step) IN (
+  SELECT alert_id, step FROM alert_steps
+  WHERE next_at <= {now} - :grace AND woken_at <= {now} - :grace AND lease_until <= {now} AND priority <= :lowest
+  ORDER BY priority, next_at LIMIT 1 {lock})
+RETURNING alert_id, step, cursor, fence
+"""
+
+
+def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> StepClaim | None:
+    """The most urgent step whose planning is due and free, now leased to ``owner``."""
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
+    sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock)
+    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
+    return StepClaim(*row) if row else None
+
+
+def step(connection: Connection, claim: StepClaim) -> Row[Any]:
+    mine = and_(alert_steps.c.alert_id == claim.alert_id, alert_steps.c.step == claim.step)
+    return connection.execute(select(alert_steps).where(mine)).one()
+
+
+def advance_step(connection: Connection, claim: StepClaim, owner: str, lease: int, **values: Any) -> bool:
+    """Writes the step's progress and renews the lease. False: the lease is no longer ours (roll back)."""
+    mine = and_(
+        alert_steps.c.alert_id == claim.alert_id,
+        alert_steps.c.step == claim.step,
+        alert_steps.c.owner == owner,
+        alert_steps.c.fence == claim.fence,
+    )
+    values["lease_until"] = now_ms(connection) + lease
+    return connection.execute(update(alert_steps).where(mine).values(**values)).rowcount == 1
+
+
+def steps_to_wake(connection: Connection, *, again_after: int) -> list[int]:
+    """Priorities of steps that are due and free and not lately woken; marks them woken."""
+    now = now_ms(connection)
+    waiting = and_(
+        alert_steps.c.next_at <= now, alert_steps.c.lease_until <= now, alert_steps.c.woken_at <= now - again_after
+    )
+    woken = update(alert_steps).where(waiting).values(woken_at=now).returning(alert_steps.c.priority)
+    return list(connection.execute(woken).scalars())
+
+
+def any_step_due(connection: Connection) -> bool:
+    now = now_ms(connection)
+    query = select(alert_steps.c.alert_id).where(alert_steps.c.next_at <= now, alert_steps.c.lease_until <= now)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def release_steps(connection: Connection, owner: str) -> None:
+    """Ends the leases of a process that is known to be dead."""
+    connection.execute(update(alert_steps).where(alert_steps.c.owner == owner).values(lease_until=0))
+
+
+def drop_steps(connection: Connection, alert: int) -> None:
+    """Steps that are not planned never will be: the alert was cancelled or has run out."""
+    mine = and_(alert_steps.c.alert_id == alert, alert_steps.c.next_at.is_not(None))
+    connection.execute(update(alert_steps).where(mine).values(next_at=None))
+
+
+def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[int, int]:
+    """alert -> how many of its steps are yet to be planned."""
+    query = (
+        select(alert_steps.c.alert_id, func.count())
+        .where(alert_steps.c.alert_id.in_(alert_ids), alert_steps.c.next_at.is_not(None))
+        .group_by(alert_steps.c.alert_id)
+    )
+    return {alert: int(n) for alert, n in connection.execute(query)}
+
+
+def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """New deliveries: (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at) each."""
+    names = "alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at"
+    if not is_postgresql(connection):
+        sql = f"INSERT INTO deliveries ({names}) VALUES (?,?,?,?,?,?,?,?)"
+        connection.exec_driver_sql(sql, list(rows))
+        return
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor, cursor.copy(f"COPY deliveries ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+# ---- reach over time -----------------------------------------------------------------------------------------------
+
+
+def to_sample(connection: Connection, *, limit: int = 20) -> list[Row[Any]]:
+    """Open alerts whose next sample is due: every second at first, then at a two-hundredth of their age."""
+    now = now_ms(connection)
+    age = now - alerts.c.created_at
+    waited = now - alerts.c.sampled_at
+    due = and_(alerts.c.completed_at.is_(None), waited >= 900, waited * 200 >= age)
+    return list(connection.execute(select(alerts).where(due).order_by(alerts.c.id).limit(limit)))
+
+
+def mark_sampled(connection: Connection, alert: int, seen: int, at: int) -> bool:
+    """Whether this process is the one to take the sample."""
+    mine = and_(alerts.c.id == alert, alerts.c.sampled_at == seen)
+    return connection.execute(update(alerts).where(mine).values(sampled_at=at)).rowcount == 1
+
+
+def add_samples(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        make = postgresql.insert if is_postgresql(connection) else sqlite.insert
+        connection.execute(make(alert_samples).on_conflict_do_nothing(), list(rows))
+
+
+def samples(connection: Connection, alert: int) -> list[Row[Any]]:
+    query = select(alert_samples).where(alert_samples.c.alert_id == alert)
+    return list(connection.execute(query.order_by(alert_samples.c.at, alert_samples.c.channel)))
+
+
+def complete(connection: Connection, alert: int, at: int) -> None:
+    """Nothing is left to do for it, except late evidence."""
+    mine = and_(alerts.c.id == alert, alerts.c.completed_at.is_(None))
+    connection.execute(update(alerts).where(mine).values(completed_at=at))
+
+
+def expired_with_work(connection: Connection) -> list[int]:
+    """Alerts past their time that still have unsent deliveries or unplanned steps."""
+    now = now_ms(connection)
+    work = select(batches.c.id).where(batches.c.alert_id == alerts.c.id, batches.c.n_queued + batches.c.n_retrying > 0)
+    steps = select(alert_steps.c.step).where(alert_steps.c.alert_id == alerts.c.id, alert_steps.c.next_at.is_not(None))
+    over = or_(alerts.c.expires_at <= now, alerts.c.cancelled_at.is_not(None))
+    query = select(alerts.c.id).where(alerts.c.completed_at.is_(None), over, or_(work.exists(), steps.exists()))
+    return list(connection.execute(query.limit(20)).scalars())
+
+
+def reach_times(connection: Connection, alert: int) -> tuple[int | None, int | None]:
+    """When the first and the last delivery of the alert were taken by a provider or arrived (ms), from its samples."""
+    query = select(func.min(alert_samples.c.at), func.max(alert_samples.c.at)).where(
+        alert_samples.c.alert_id == alert, alert_samples.c.accepted > 0
+    )
+    row = connection.execute(query).one()
+    return row[0], row[1]
+
+
+def people_reached(connection: Connection, alert: int) -> int:
+    """Distinct people whom a delivery reached. A scan of the alert's deliveries: for the finished alert's report only."""
+    reached = or_(
+        deliveries.c.state == "delivered", and_(deliveries.c.state == "accepted", deliveries.c.next_at.is_(None))
+    )
+    query = select(func.count(func.distinct(deliveries.c.recipient_id))).where(deliveries.c.alert_id == alert, reached)
+    return int(connection.execute(query).scalar_one())
