@@ -1,0 +1,139 @@
+"""From an audience to deliveries: slice by slice, repeatable after a crash.
+
+A slice and the cursor behind it commit together, under the step's lease; each committed batch is woken at once.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, Row
+
+from broadcaster.domain import audience as audiences
+from broadcaster.domain.channel import Channel, ChannelSet
+from broadcaster.domain.lifecycle import State
+from broadcaster.queue import WakeUps
+from broadcaster.store import alerts as store
+from broadcaster.store import batches
+from broadcaster.store.audiences import PlannedContact, contacts_of, members, people_slice
+from broadcaster.store.database import Database, is_postgresql, read_clock
+
+log = structlog.get_logger(__name__)
+
+LEASE_MS: Final = 15_000
+BATCH: Final = 500
+BATCH_SECONDS: Final = 5.0
+#: People per transaction. SQLite's one write lock is held for 20 ms at most; PostgreSQL gains from larger slices.
+SLICE: Final = {"sqlite": 1_000, "postgresql": 5_000}
+
+
+class Planner:
+    """Plans one step at a time; any number of processes may run one."""
+
+    def __init__(self, database: Database, channels: ChannelSet, wake_ups: WakeUps, owner: str) -> None:
+        self._database = database
+        self._channels = channels
+        self._wake_ups = wake_ups
+        self._owner = owner
+
+    def run_one(self, *, lowest: int, grace: int = 0) -> bool:
+        """Plans the most urgent due step to its end. False: there was none."""
+        with self._database.read() as connection:
+            if not store.any_step_due(connection):
+                return False
+        with self._database.write() as connection:
+            claim = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+        if claim is None:
+            return False
+        while self._plan_slice(claim):
+            pass
+        return True
+
+    def _plan_slice(self, claim: store.StepClaim) -> bool:
+        """One slice in one transaction. False when the step is planned, dropped, or no longer ours."""
+        with self._database.write() as connection:
+            alert = store.hold(connection, claim.alert_id)
+            step = store.step(connection, claim)
+            now = read_clock(connection)
+            if step.next_at is None:
+                return False
+            if alert.cancelled_at is not None or alert.expires_at <= now:
+                store.drop_steps(connection, claim.alert_id)
+                return False
+            people = self._people(connection, alert, step)
+            contacts = contacts_of(connection, people, json.loads(step.channels), alert.revision)
+            planned = self._write(connection, alert, step, contacts, now)
+            last = len(people) < SLICE[connection.dialect.name]
+            progress = {
+                "people": step.people + len(people),
+                "unreachable": step.unreachable + len(set(people) - {c.recipient_id for c in contacts if c.usable}),
+                "cursor": people[-1] if people else step.cursor,
+            }
+            if last:
+                progress |= {"next_at": None, "planned_at": now, "owner": None}
+            if not store.advance_step(connection, claim, self._owner, LEASE_MS, **progress):
+                connection.rollback()
+                log.warning("planning.lease_lost", alert=alert.uid, step=step.step)
+                return False
+        self._wake_ups.deliver(alert.priority, times=planned)
+        if last:
+            log.info("planning.done", alert=alert.uid, step=step.step, people=progress["people"])
+        return not last
+
+    def _people(self, connection: Connection, alert: Row[tuple[object]], step: Row[tuple[object]]) -> list[int]:
+        condition = members(audiences.parse(json.loads(alert.audience)), alert.revision)
+        return people_slice(
+            connection,
+            condition,
+            after=step.cursor,
+            limit=SLICE["postgresql" if is_postgresql(connection) else "sqlite"],
+            not_reached_by=(alert.id, step.step) if step.step > 0 else None,
+        )
+
+    def _write(
+        self,
+        connection: Connection,
+        alert: Row[tuple[object]],
+        step: Row[tuple[object]],
+        contacts: Sequence[PlannedContact],
+        now: int,
+    ) -> int:
+        """Writes batches and deliveries; how many batches have something to send."""
+        by_channel: dict[str, list[PlannedContact]] = defaultdict(list)
+        for contact in contacts:
+            by_channel[contact.channel].append(contact)
+        rows, parts = [], []
+        for name in json.loads(step.channels):
+            channel = self._channels.get(name, sandbox=alert.sandbox)
+            for part in _cut(by_channel[name], batch_size(channel)):
+                queued = sum(c.usable for c in part)
+                rows.append(
+                    {
+                        "alert_id": alert.id, "step": step.step, "channel": name, "route": channel.route,
+                        "priority": alert.priority, "size": len(part), "created_at": now, "woken_at": now,
+                        "next_at": now if queued else None, "n_queued": queued, "n_skipped": len(part) - queued,
+                    }
+                )  # fmt: skip
+                parts.append(part)
+        if not rows:
+            return 0
+        deliveries = []
+        for batch, part in zip(batches.add(connection, rows), parts, strict=True):
+            for c in part:
+                state, due = (State.QUEUED, now) if c.usable else (State.SKIPPED, None)
+                deliveries.append((alert.id, batch, c.contact_id, c.recipient_id, step.step, state.value, due, now))
+        store.add_deliveries(connection, deliveries)
+        return sum(row["next_at"] is not None for row in rows)
+
+
+def batch_size(channel: Channel) -> int:
+    """min(500, 5 s of the sender's rate): a batch is small enough to end soon, and large enough to be worth a claim."""
+    rate = channel.traits.rate
+    return BATCH if rate is None else max(1, min(BATCH, int(BATCH_SECONDS * rate)))
+
+
+def _cut(contacts: Sequence[PlannedContact], size: int) -> Iterator[Sequence[PlannedContact]]:
+    for start in range(0, len(contacts), size):
+        yield contacts[start : start + size]

@@ -1,0 +1,151 @@
+"""One rate limit across all workers, per lane (provider account and sender, Slack channel, push service).
+
+A reservation books time: a chunk of messages gets the instants at which each may leave, spaced evenly, so the rate
+holds in every second and not only on average. The book is in Redis (one script, atomic). Without Redis each process
+keeps to its share, rate divided by live processes; both start empty, so a change between them never bursts.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from broadcaster.domain.channel import Lane
+
+log = structlog.get_logger(__name__)
+
+REDIS_SECONDS: Final = 0.05  # a limiter that is slower than this counts as lost
+_RETRY_LOST_AFTER: Final = 1.0
+
+# KEYS: lanes. ARGV: horizon in us, then per lane the us to book. All lanes are booked, or none.
+# Returns {wait} when any lane is booked beyond the horizon (us until it is not), else {0, start, start, ...} in us from now.
+_SCRIPT: Final = """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local starts, worst = {}, 0
+for i, key in ipairs(KEYS) do
+  local free = tonumber(redis.call('GET', key) or '0')
+  if free < now then free = now end
+  starts[i] = free
+  if free - now > worst then worst = free - now end
+end
+if worst > tonumber(ARGV[1]) then return {worst} end
+local out = {0}
+for i, key in ipairs(KEYS) do
+  local upto = starts[i] + tonumber(ARGV[i + 1])
+  redis.call('SET', key, string.format('%.0f', upto), 'PX', math.ceil((upto - now) / 1000) + 60000)
+  out[i + 1] = starts[i] - now
+end
+return out
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Seconds from now at which each message of the chunk may leave, in the chunk's order."""
+
+    delays: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Nothing was reserved: the lane is booked for ``wait`` seconds more than the caller would wait."""
+
+    wait: float
+
+
+class RateLimiter:
+    """``live_processes`` tells how many processes share the rate while Redis is away."""
+
+    def __init__(self, redis: "Redis[Any] | Any", live_processes: Callable[[], int], prefix: str = "ab:lane:") -> None:
+        self._redis = redis
+        self._script = redis.register_script(_SCRIPT)
+        self._live = live_processes
+        self._prefix = prefix
+        self._local: dict[str, float] = {}
+        self._lost_at: float | None = None
+        self._shared_loss = False
+        self._lock = threading.Lock()
+
+    @property
+    def lost(self) -> bool:
+        return self._lost_at is not None
+
+    def somebody_lost_redis(self, lost: bool) -> None:
+        """One process without Redis keeps to its share; so must all others, or the sum is too much."""
+        self._shared_loss = lost
+
+    def reserve(self, lanes: Sequence[Sequence[Lane]], horizon: float) -> Granted | Booked:
+        """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait."""
+        booked: dict[str, tuple[float, float]] = {}  # key -> (rate, units in all)
+        for message in lanes:
+            for lane in message:
+                rate, units = booked.get(lane.key, (lane.rate, 0.0))
+                booked[lane.key] = (rate, units + lane.units)
+        if not booked:
+            return Granted((0.0,) * len(lanes))
+        starts = self._book({key: units / rate for key, (rate, units) in booked.items()}, horizon)
+        return Booked(starts) if isinstance(starts, float) else Granted(tuple(_spread(lanes, starts)))
+
+    def pause(self, keys: Sequence[str], seconds: float) -> None:
+        """Nothing more leaves on these lanes for that long: a provider said so."""
+        with self._lock:
+            for key in keys:
+                self._local[key] = max(self._local.get(key, 0.0), time.monotonic() + seconds)
+        try:
+            for key in keys:
+                until = int((time.time() + seconds) * 1e6)
+                self._redis.set(self._prefix + key, until, px=int(seconds * 1000) + 60_000)
+        except RedisError:
+            self._lose()
+
+    def _book(self, durations: dict[str, float], horizon: float) -> dict[str, float] | float:
+        if not self._shared_loss and self._may_try():
+            try:
+                keys = [self._prefix + key for key in durations]
+                arguments = [int(horizon * 1e6), *(int(d * 1e6) for d in durations.values())]
+                answer = self._script(keys=keys, args=arguments)
+            except RedisError:
+                self._lose()
+            else:
+                self._lost_at = None
+                if int(answer[0]) > 0:
+                    return int(answer[0]) / 1e6
+                return {key: int(us) / 1e6 for key, us in zip(durations, answer[1:], strict=True)}
+        return self._book_share(durations, horizon)
+
+    def _book_share(self, durations: dict[str, float], horizon: float) -> dict[str, float] | float:
+        share = max(1, self._live())
+        with self._lock:
+            now = time.monotonic()
+            starts = {key: max(self._local.get(key, 0.0), now) for key in durations}
+            worst = max(starts.values()) - now
+            if worst > horizon:
+                return worst
+            for key, duration in durations.items():
+                self._local[key] = starts[key] + duration * share
+            return {key: start - now for key, start in starts.items()}
+
+    def _may_try(self) -> bool:
+        return self._lost_at is None or time.monotonic() - self._lost_at >= _RETRY_LOST_AFTER
+
+    def _lose(self) -> None:
+        if self._lost_at is None:
+            log.warning("ratelimit.redis_lost", now="each process keeps to its share of the rate")
+        self._lost_at = time.monotonic()
+
+
+def _spread(lanes: Sequence[Sequence[Lane]], starts: dict[str, float]) -> list[float]:
+    """When each message may leave: after what is before it in each of its lanes."""
+    used = dict.fromkeys(starts, 0.0)
+    delays = []
+    for message in lanes:
+        delays.append(max((starts[lane.key] + used[lane.key] for lane in message), default=0.0))
+        for lane in message:
+            used[lane.key] += lane.units / lane.rate
+    return delays
