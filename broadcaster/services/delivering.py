@@ -1,0 +1,451 @@
+"""Running a batch: claim, then chunk by chunk mark, send, commit; then give it back.
+
+No transaction is open while a provider is being called. Every write holds the batch's lease first (fencing), except for
+handing in what was learnt: that matches the attempt, so even a process that has lost its lease may do it.
+"""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+import structlog
+from prometheus_client import Counter
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import OperationalError
+
+from broadcaster.domain import tokens
+from broadcaster.domain.channel import AttemptId, Channel, ChannelSet, LooksUp
+from broadcaster.domain.lifecycle import State
+from broadcaster.domain.messages import Content, Cost, Envelope, Message, Severity
+from broadcaster.domain.outcomes import Finding, Outcome, Rejected, Scope, Throttled
+from broadcaster.domain.references import reference
+from broadcaster.services import outcomes
+from broadcaster.services.ratelimit import Booked, RateLimiter
+from broadcaster.store import alerts as alert_store
+from broadcaster.store import batches, routes
+from broadcaster.store import deliveries as store
+from broadcaster.store.database import Database, is_unavailable, read_clock
+
+log = structlog.get_logger(__name__)
+
+LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
+NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
+CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
+CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
+COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
+COMMIT_ROWS: Final = 200
+POISON_LOSSES: Final = 8
+REFUSED_PAUSE: Final = (15.0, 60.0, 300.0)  # s a route rests after refusing our credentials, by refusals in a row
+
+_SENT = Counter("broadcaster_outcomes_total", "Outcomes of sends", ["channel", "outcome"])
+_RUNS = Counter("broadcaster_batch_runs_total", "Batches run, by what began them", ["by"])
+
+
+class Loop(Protocol):
+    """The process's one event loop, in a thread of its own."""
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]": ...
+
+
+class LeaseLost(Exception):
+    """Somebody else has the batch now: stop, without writing."""
+
+
+class Deliverer:
+    """Runs batches, one at a time per process. ``keeper`` renews the current lease from another thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        channels: ChannelSet,
+        limiter: RateLimiter,
+        loop: Loop,
+        *,
+        owner: str,
+        secret: bytes,
+        public_url: str,
+    ) -> None:
+        self._database = database
+        self._channels = channels
+        self._limiter = limiter
+        self._loop = loop
+        self._owner = owner
+        self._secret = secret
+        self._public_url = public_url
+        self._current: tuple[batches.Claim, float] | None = None
+        self._stopping = threading.Event()
+        self.consumed = 0
+
+    def run_one(self, *, lowest: int, grace: int = 0, by_task: bool) -> bool:
+        """Claims the most urgent due batch and runs it. False: there was none, or this process is stopping."""
+        if self._stopping.is_set():
+            return False
+        with self._database.read() as connection:
+            if not batches.any_due(connection):
+                return False
+        critical_only = lowest == 0
+        with self._database.write() as connection:
+            claim = batches.claim(
+                connection, self._owner, lease=LEASE_MS[critical_only], lowest=lowest, grace=grace, by_task=by_task
+            )
+            if claim is None:
+                return False
+        _RUNS.labels("task" if by_task else "poller").inc()
+        with self._leased(claim):
+            self._run(claim)
+        self.consumed += 1
+        return True
+
+    def stop(self) -> None:
+        """No further chunk is begun; the one under way is finished and committed."""
+        self._stopping.set()
+
+    def keep_lease(self) -> None:
+        """Renews the running batch's lease when a third of it is gone. Called about every second by the keeper."""
+        current = self._current
+        if current is None:
+            return
+        claim, renewed = current
+        lease = LEASE_MS[claim.priority == 0]
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - renewed < lease / 3000:
+            return
+        at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        with self._database.write() as connection:
+            if not batches.renew(connection, claim, self._owner, lease):
+                return
+        if self._current is not None and self._current[0] is claim:
+            self._current = (claim, at)
+
+    # ---- one batch ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _leased(self, claim: batches.Claim) -> Iterator[None]:
+        # Counted from before the claim would be safer still; the claim took milliseconds of a lease of seconds.
+        self._current = (claim, time.clock_gettime(time.CLOCK_BOOTTIME) - 0.5)
+        try:
+            yield
+        except LeaseLost:
+            log.warning("delivering.lease_lost", batch=claim.id)
+        finally:
+            self._current = None
+
+    def _lease_end(self, claim: batches.Claim) -> float:
+        """CLOCK_BOOTTIME seconds: it goes on while the machine sleeps, as the database's clock does."""
+        assert self._current is not None
+        return self._current[1] + LEASE_MS[claim.priority == 0] / 1000
+
+    def _run(self, claim: batches.Claim) -> None:
+        with self._database.read() as connection:
+            alert = alert_store.by_id(connection, claim.alert_id)
+        channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
+        message = message_of(alert)
+        self._recover(claim, channel, alert)
+        put_back: float | None = None
+        fresh = True
+        while not self._stopping.is_set():
+            self._tidy(claim, channel, alert)
+            sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
+            fresh = False
+            if not sent:
+                break
+        self._look_up_due(claim, channel, alert, message)
+        self._give_back(claim, channel, put_back)
+
+    def _recover(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
+        """Rows that a former owner left in ``sending`` may have been sent."""
+        with self._fenced(claim) as connection:
+            now = read_clock(connection)
+            ctx = self._context(channel, alert, now)
+            left = store.in_state(connection, claim.id, [State.SENDING])
+            store.apply(connection, [outcomes.doubt(r, ctx, "lease_expired", "its sender vanished") for r in left], now)
+            if left:
+                log.warning("delivering.recovered", batch=claim.id, uncertain=len(left))
+            if claim.losses >= POISON_LOSSES:
+                rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING])
+                failed = [outcomes.mark(r, channel.route, now) for r in rows]
+                store.apply(connection, failed, now)
+                rows = [replace(c.row, state=State.SENDING, attempt=c.attempt) for c in failed]
+                reason = "its batch's workers died again and again"
+                rejected = Rejected(Scope.MESSAGE, "poison", reason)
+                changes = [outcomes.after_outcome(r, r.attempt, rejected, ctx) for r in rows]
+                store.apply(connection, [c for c in changes if c], now)
+
+    def _tidy(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
+        """What time or an operator has decided: expired, cancelled, no receipt, no certainty."""
+        with self._fenced(claim) as connection:
+            fresh = alert_store.hold(connection, alert.id)
+            now = read_clock(connection)
+            ctx = self._context(channel, alert, now)
+            changes = []
+            if fresh.cancelled_at is not None or now >= alert.expires_at:
+                end = (State.CANCELLED, "cancelled", "cancelled before it left")
+                if fresh.cancelled_at is None:
+                    end = (State.EXPIRED, "expired", "its time ran out before it left")
+                rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING])
+                changes += [outcomes.unsent(r, end[0], ctx, end[1], end[2]) for r in rows]
+            rows = store.due(connection, claim.id, [State.ACCEPTED], now, claim.size)
+            changes += [outcomes.no_receipt(r, ctx) for r in rows]
+            rows = store.due(connection, claim.id, [State.UNCERTAIN], now, claim.size)
+            decided = [outcomes.without_look_up(r, ctx) for r in rows]
+            changes += [c for c in decided if c is not None]
+            for change in changes:
+                if change.code == "resent_unconfirmed":
+                    log.error("delivering.declared_resend", delivery=change.row.id, attempt=change.row.attempt)
+            store.apply(connection, changes, now)
+
+    # ---- sending -----------------------------------------------------------------------------------------------
+
+    def _send_chunk(
+        self, claim: batches.Claim, channel: Channel, alert: Row[Any], message: Message, *, fresh: bool
+    ) -> tuple[bool, float | None]:
+        """(whether a chunk was sent, seconds for which the batch should be put back or None)."""
+        with self._database.read() as connection:
+            now = read_clock(connection)
+            limit = _chunk_size(channel)
+            rows = store.due(connection, claim.id, [State.QUEUED, State.RETRYING], now, limit)
+            addresses = store.addresses(connection, [r.contact_id for r in rows])
+        if not rows:
+            return False, None
+        envelopes = [self._envelope(channel, row, addresses[row.contact_id][0]) for row in rows]
+        contents = [channel.render(message, e) for e in envelopes]
+        costs = [channel.quote(c) for c in contents]
+        lanes = [channel.lanes(e, c) for e, c in zip(envelopes, costs, strict=True)]
+        answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if fresh else CHUNK_HORIZON)
+        if isinstance(answer, Booked):
+            return False, max(0.05, answer.wait - NEW_BATCH_HORIZON / 2)
+        start = time.clock_gettime(time.CLOCK_BOOTTIME)
+        marked = self._mark(claim, channel, rows, {k for k, (_, usable) in addresses.items() if usable})
+        end = self._lease_end(claim)
+        chunk = [
+            (replace(e, not_before=start + delay, not_after=end), c)
+            for e, c, delay, row in zip(envelopes, contents, answer.delays, rows, strict=True)
+            if row.id in marked
+        ]
+        if chunk:
+            self._send(claim, channel, alert, message, chunk, costs=dict(zip([r.id for r in rows], costs, strict=True)))
+        return True, None
+
+    def _envelope(self, channel: Channel, row: store.DeliveryRow, address: str) -> Envelope:
+        attempt = row.attempt + 1
+        token = tokens.sign(self._secret, "receipt", row.id, attempt)
+        return Envelope(
+            delivery=row.id,
+            attempt=attempt,
+            address=address,
+            reference=reference(row.id),
+            link=f"{self._public_url}/m/{tokens.sign(self._secret, 'message', row.id)}",
+            receipt_url=f"{self._public_url}/api/v1/receipts/{channel.traits.name}?d={token}",
+        )
+
+    def _mark(self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]) -> set[int]:
+        """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
+        with self._fenced(claim) as connection:
+            alert = alert_store.hold(connection, claim.alert_id)
+            now = read_clock(connection)
+            if alert.cancelled_at is not None or now >= alert.expires_at:
+                return set()
+            still = {r.id: r for r in store.lock(connection, [r.id for r in rows])}
+            ready = [still[r.id] for r in rows if still[r.id].state is r.state and still[r.id].attempt == r.attempt]
+            ctx = self._context(channel, alert, now)
+            reason = "the address was taken out of use"
+            skipped = [
+                outcomes.unsent(r, State.SKIPPED, ctx, "disabled", reason) for r in ready if r.contact_id not in usable
+            ]
+            going = [r for r in ready if r.contact_id in usable]
+            store.keep_attempts(connection, going, now)
+            store.apply(connection, [*skipped, *(outcomes.mark(r, channel.route, now) for r in going)], now)
+            return {r.id for r in going}
+
+    def _send(
+        self,
+        claim: batches.Claim,
+        channel: Channel,
+        alert: Row[Any],
+        message: Message,
+        chunk: Sequence[tuple[Envelope, Content]],
+        costs: dict[int, Cost],
+    ) -> None:
+        """Sends and commits outcomes as they come in, in groups."""
+        arrived: queue.SimpleQueue[tuple[AttemptId, Outcome] | None] = queue.SimpleQueue()
+
+        async def pump() -> None:
+            try:
+                async for result in channel.send(message, chunk):
+                    arrived.put(result)
+            finally:
+                arrived.put(None)
+
+        future = self._loop.submit(pump())
+        lanes = {key for e, c in chunk for key in (lane.key for lane in channel.lanes(e, costs[e.delivery]))}
+        for group in _groups(arrived):
+            self._rest(channel, group, sorted(lanes))
+            self._commit(claim, channel, alert, group)
+        future.result()
+
+    def _rest(self, channel: Channel, group: Sequence[tuple[AttemptId, Outcome]], lanes: list[str]) -> None:
+        """Pauses the route for everybody where the provider said so."""
+        waits = [o.retry_after for _, o in group if isinstance(o, Throttled)]
+        refused = next((o for _, o in group if isinstance(o, Rejected) and o.scope is Scope.CHANNEL), None)
+        if not waits and refused is None:
+            return
+        if waits:
+            self._limiter.pause(lanes, max(waits))
+
+        def write(connection: Connection) -> None:
+            now = read_clock(connection)
+            if waits:
+                routes.pause(connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False)
+            if refused is not None:
+                times = routes.refusals(connection, channel.route)
+                seconds = REFUSED_PAUSE[min(times, len(REFUSED_PAUSE) - 1)]
+                reason = f"{refused.code}: {refused.reason}"
+                routes.pause(connection, channel.route, now + int(seconds * 1000), reason, refused=True)
+                log.critical("delivering.route_refused", route=channel.route, code=refused.code, reason=refused.reason)
+
+        self._persist(write)
+
+    def _commit(
+        self, claim: batches.Claim, channel: Channel, alert: Row[Any], group: Sequence[tuple[AttemptId, Outcome]]
+    ) -> None:
+        """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
+
+        def write(connection: Connection) -> None:
+            rows = {r.id: r for r in store.lock(connection, [delivery for (delivery, _), _ in group])}
+            now = read_clock(connection)
+            ctx = self._context(channel, alert, now)
+            changes = [
+                outcomes.after_outcome(rows[delivery], attempt, outcome, replace(ctx, jitter=random.random()))
+                for (delivery, attempt), outcome in group
+            ]
+            store.apply(connection, [c for c in changes if c is not None], now)
+            bad = [
+                rows[delivery].contact_id
+                for (delivery, _), o in group
+                if isinstance(o, Rejected) and o.scope is Scope.ADDRESS
+            ]
+            if bad:
+                store.disable_contacts(connection, bad, "refused by the provider", now)
+
+        self._persist(write)
+        for _, outcome in group:
+            _SENT.labels(channel.traits.name, type(outcome).__name__.lower()).inc()
+
+    # ---- finding out -------------------------------------------------------------------------------------------
+
+    def _look_up_due(self, claim: batches.Claim, channel: Channel, alert: Row[Any], message: Message) -> None:
+        """Asks the provider about uncertain deliveries whose time has come."""
+        if not isinstance(channel, LooksUp) or self._stopping.is_set():
+            return
+        looks_up: LooksUp = channel
+        with self._database.read() as connection:
+            rows = store.due(connection, claim.id, [State.UNCERTAIN], read_clock(connection), 20)
+            addresses = store.addresses(connection, [r.contact_id for r in rows])
+        found: list[tuple[int, Finding]] = []
+        for row in rows:
+            envelope = self._envelope(channel, replace(row, attempt=row.attempt - 1), addresses[row.contact_id][0])
+            content = channel.render(message, envelope)
+            finding = self._loop.submit(looks_up.look_up(envelope, content, row.sent_at or 0)).result()
+            found.append((row.id, finding))
+
+        def write(connection: Connection) -> None:
+            now = read_clock(connection)
+            ctx = self._context(channel, alert, now)
+            locked = {r.id: r for r in store.lock(connection, [i for i, _ in found])}
+            changes = [outcomes.after_finding(locked[i], finding, ctx) for i, finding in found]
+            store.apply(connection, [c for c in changes if c is not None], now)
+
+        if found:
+            self._persist(write)
+            log.info("delivering.looked_up", batch=claim.id, findings=[type(f).__name__ for _, f in found])
+
+    # ---- books -------------------------------------------------------------------------------------------------
+
+    def _give_back(self, claim: batches.Claim, channel: Channel, put_back: float | None) -> None:
+        def write(connection: Connection) -> None:
+            due = store.next_due(connection, claim.id)
+            now = read_clock(connection)
+            if put_back is not None and due is not None:
+                if claim.priority == 0:
+                    due = max(due, now + int(put_back * 1000))
+                else:
+                    routes.book(connection, channel.route, now + int(put_back * 1000))
+            if not batches.give_back(connection, claim, self._owner, due):
+                raise LeaseLost
+
+        self._persist(write)
+
+    @contextmanager
+    def _fenced(self, claim: batches.Claim) -> Iterator[Connection]:
+        """A write transaction in which the lease is ours and stays so. Raises LeaseLost."""
+        with self._database.write() as connection:
+            if not batches.hold(connection, claim, self._owner):
+                raise LeaseLost
+            yield connection
+
+    def _persist(self, write: Callable[[Connection], None]) -> None:
+        """Runs ``write`` in a transaction until the database takes it: what a provider told us must not be lost."""
+        wait = 0.05
+        while True:
+            try:
+                with self._database.write() as connection:
+                    write(connection)
+                return
+            except (OperationalError, store.LostRace) as error:
+                if not isinstance(error, store.LostRace) and not is_unavailable(error):
+                    raise
+                log.warning("delivering.database_busy", error=type(error).__name__, again_in=wait)
+                time.sleep(wait)  # a back-off, in a thread of its own; the loop goes on
+                wait = min(wait * 2, 2.0)
+
+    def _context(self, channel: Channel, alert: Row[Any], now: int) -> outcomes.Context:
+        return outcomes.Context(channel.traits, now, alert.expires_at, critical=alert.priority == 0)
+
+
+def message_of(alert: Row[Any]) -> Message:
+    """The alert's words, as channels take them."""
+    return Message(
+        alert=alert.uid,
+        title=alert.title,
+        body=alert.body,
+        severity=Severity(alert.severity),
+        drill=alert.drill,
+        source=alert.source,
+        sent_at=alert.created_at,
+        expires_at=alert.expires_at,
+    )
+
+
+def _chunk_size(channel: Channel) -> int:
+    rate = channel.traits.rate
+    return channel.traits.chunk if rate is None else max(1, min(channel.traits.chunk, int(rate * CHUNK_SECONDS)))
+
+
+def _groups(
+    arrived: "queue.SimpleQueue[tuple[AttemptId, Outcome] | None]",
+) -> Iterator[list[tuple[AttemptId, Outcome]]]:
+    """Outcomes in groups of at most COMMIT_ROWS, none held back longer than COMMIT_EVERY seconds."""
+    group: list[tuple[AttemptId, Outcome]] = []
+    deadline = 0.0
+    while True:
+        try:
+            result = arrived.get(timeout=max(0.001, deadline - time.monotonic()) if group else None)
+        except queue.Empty:
+            yield group
+            group = []
+            continue
+        if result is None:
+            break
+        if not group:
+            deadline = time.monotonic() + COMMIT_EVERY
+        group.append(result)
+        if len(group) >= COMMIT_ROWS or time.monotonic() >= deadline:
+            yield group
+            group = []
+    if group:
+        yield group
