@@ -4,6 +4,7 @@ What lives here: subscriptions, the notification, sending, the service worker's 
 be posted to (``endpoints``), transport faults (``wire``).
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -220,8 +221,7 @@ class WebPush:
         ) as response:
             if response.status in (200, 201, 202):
                 return Accepted(response.headers.get("Location"))
-            text = (await response.content.read(2048)).decode(errors="replace")
-            return classify(response.status, text, response.headers.get("Retry-After"))
+            return classify(response.status, await _beginning(response), response.headers.get("Retry-After"))
 
     def _authorization(self, audience: str, now: float) -> str:
         """One token per push service: signing costs 50 µs, and services may cache it as well (RFC 8292 §5)."""
@@ -263,6 +263,15 @@ class _Request:
     target: URL
     headers: dict[str, str]
     body: bytes
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> str:
+    """The first 4 kB of the body: enough for every push service's error text, and no more of a stranger's."""
+    try:
+        raw = await response.content.readexactly(4096)
+    except asyncio.IncompleteReadError as short:
+        raw = short.partial
+    return raw.decode(errors="replace")
 
 
 def classify(status: int, text: str, retry_after: str | None) -> Outcome:

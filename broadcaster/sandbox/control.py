@@ -102,7 +102,13 @@ _INBOUND: dict[str, replies.Reader] = {
 @web.middleware
 async def bad_input(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns `BadInput` into a 400 problem document. Only on the control application: the providers pay
-    nothing."""
+    nothing.
+
+    A browser names the page that posts (Fetch standard, `Origin`): a foreign one is turned away.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}" and request.method != "GET":
+        return replies.problem(403, "Forbidden", "a page of another origin may not do this")
     try:
         return await handler(request)
     except replies.BadInput as error:

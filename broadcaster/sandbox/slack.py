@@ -22,6 +22,7 @@ from broadcaster.sandbox.slack_directory import BOT_ID, BOT_USER, TEAM_ID, Conve
 from broadcaster.sandbox.slack_rules import SlackError, check_arguments, check_message
 
 Arguments = dict[str, Any]
+_ERROR = web.ResponseKey("slack error", str)
 Handler = Callable[[web.Request, Arguments], Awaitable[web.Response]]
 
 
@@ -79,7 +80,7 @@ class Slack:
             response = await self._faults.answer(request, "slack", operation, address, take, refuse)
         except SlackError as error:
             response = self._refused(error, method)
-        self._ledger.answered("slack", method, str(response.get("error", response.status)))
+        self._ledger.answered("slack", method, str(response.get(_ERROR, response.status)))
         return response
 
     def _refused(self, error: SlackError, method: str) -> web.Response:
@@ -89,7 +90,7 @@ class Slack:
         if error.messages:
             body["response_metadata"] = {"messages": list(error.messages)}
         response = json_reply(body)
-        response["error"] = error.error  # for the count of answers; not sent
+        response[_ERROR] = error.error  # for the count of answers; not sent
         return response
 
     def _authenticate(self, request: web.Request, arguments: Arguments) -> None:

@@ -71,7 +71,8 @@ def doubt(row: DeliveryRow, ctx: Context, code: str, reason: str) -> Change:
     sent_at = row.sent_at or ctx.now
     wait = retrying.BACKOFF[0] if ctx.traits.duplicates_collapse else retrying.lookup_wait(0)
     due = max(ctx.now, sent_at + int(wait * 1000))
-    return _change(row, State.UNCERTAIN, due, code=code, reason=reason, lookups=0, absences=0)
+    kept = row.code if row.code == "resent_unconfirmed" else code  # declared once: it must not be declared again
+    return _change(row, State.UNCERTAIN, due, code=kept, reason=reason, lookups=0, absences=0)
 
 
 def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | None:

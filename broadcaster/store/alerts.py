@@ -231,3 +231,9 @@ def people_reached(connection: Connection, alert: int) -> int:
     )
     query = select(func.count(func.distinct(deliveries.c.recipient_id))).where(deliveries.c.alert_id == alert, reached)
     return int(connection.execute(query).scalar_one())
+
+
+def first_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Row[Any]]:
+    """alert -> its step 0."""
+    query = select(alert_steps).where(alert_steps.c.alert_id.in_(alert_ids), alert_steps.c.step == 0)
+    return {row.alert_id: row for row in connection.execute(query)}

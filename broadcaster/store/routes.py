@@ -1,7 +1,8 @@
 """Routes: pauses and bookings that every process must respect, kept where they survive Redis."""
 
-from sqlalchemy import Connection, Row, text
 from typing import Any
+
+from sqlalchemy import Connection, Row, text
 
 from broadcaster.store.database import now_ms
 

@@ -1,4 +1,4 @@
-"""The stand-in push service: pywebpush sends, simulated browsers really decrypt, and a browser on the websocket."""
+"""The stand-in push service: pywebpush sends, simulated browsers really decrypt, a websocket browser too."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_good_blocks_are_taken(play):
     ]
 
     async def scene(world):
-        await world.slack().chat_postMessage(channel=USER, blocks=blocks, text="")
+        await world.slack().api_call("chat.postMessage", json={"channel": USER, "blocks": blocks})
         assert (await world.ask("ledger"))["items"][0]["text"] == "Mail is down\nUse *Slack*"
 
     play(scene)
