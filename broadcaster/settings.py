@@ -22,42 +22,63 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".broadcaster"), description="Where embedded parts keep their files (mode 0700).")
     database_url: str = Field("", description="postgresql://… or sqlite:///…; empty: SQLite in the data directory.")
     redis_url: SecretStr = Field(
-        _OPTIONAL_SECRET, description="redis://, rediss:// or sentinel://; empty: an embedded server in the data directory."
+        _OPTIONAL_SECRET,
+        description="redis://, rediss:// or sentinel://; empty: an embedded server in the data directory.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the API listens on.")
-    public_url: str = Field("", description="How people and providers reach the API, for example https://alerts.example.nhs.uk.")
+    public_url: str = Field(
+        "", description="How people and providers reach the API, for example https://alerts.example.nhs.uk."
+    )
     secret_key: SecretStr = Field(
         _OPTIONAL_SECRET,
         description="32 or more random characters that sign links and receipts; empty: made once, kept in the data directory.",
     )
-    source: str = Field("IT service desk", max_length=60, description="Who an alert says it is from, unless it says so itself.")
+    source: str = Field(
+        "IT service desk", max_length=60, description="Who an alert says it is from, unless it says so itself."
+    )
     timezone: str = Field("Europe/London", description="Clock times in messages are written in this zone.")
-    expires_in: int = Field(4 * 3600, ge=60, le=7 * 86400, description="Seconds after which an alert is no longer sent, unless it says so itself.")
+    expires_in: int = Field(
+        4 * 3600,
+        ge=60,
+        le=7 * 86400,
+        description="Seconds after which an alert is no longer sent, unless it says so itself.",
+    )
 
     twilio_account_sid: str = Field("", description="Twilio account, AC…; with it SMS goes to real people.")
-    twilio_auth_token: SecretStr = Field(_OPTIONAL_SECRET, description="Twilio auth token; also checks the signature of callbacks.")
+    twilio_auth_token: SecretStr = Field(
+        _OPTIONAL_SECRET, description="Twilio auth token; also checks the signature of callbacks."
+    )
     twilio_messaging_service_sid: str = Field("", description="Messaging Service, MG…; or give twilio_sender.")
     twilio_sender: str = Field("", description="Sender: number in E.164, short code, or up to 11 letters and digits.")
     twilio_rate: float = Field(10.0, gt=0, description="Segments a second your sender is allowed.")
     sms_price: float = Field(0.024, ge=0, description="Price of one SMS segment, for previews.")
     sms_currency: str = Field("GBP", min_length=3, max_length=3, description="Currency of sms_price.")
 
-    slack_token: SecretStr = Field(_OPTIONAL_SECRET, description="Slack bot token, xoxb-…; with it Slack messages are real.")
+    slack_token: SecretStr = Field(
+        _OPTIONAL_SECRET, description="Slack bot token, xoxb-…; with it Slack messages are real."
+    )
     slack_rate: float = Field(4.0, gt=0, description="Messages a second for the whole workspace.")
 
     vapid_private_key: SecretStr = Field(
-        _OPTIONAL_SECRET, description="Web push key from `broadcaster push keygen`; empty: made once, kept in the data directory."
+        _OPTIONAL_SECRET,
+        description="Web push key from `broadcaster push keygen`; empty: made once, kept in the data directory.",
     )
     vapid_subject: str = Field("", description="mailto: or https: contact for push services; needed for real web push.")
-    push_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), description="Further push service hosts, comma separated; *.host for subdomains.")
+    push_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further push service hosts, comma separated; *.host for subdomains."
+    )
 
-    sandbox_url: str = Field("", description="Origin of a running sandbox; empty: `broadcaster up` starts one while no provider is set.")
+    sandbox_url: str = Field(
+        "", description="Origin of a running sandbox; empty: `broadcaster up` starts one while no provider is set."
+    )
     sandbox_port: int = Field(8090, ge=0, le=65535, description="Port of the sandbox that `broadcaster up` starts.")
     sandbox_rate: float = Field(100.0, gt=0, description="Segments a second of the sandbox's SMS sender.")
 
     workers: int = Field(3, ge=1, le=64, description="Processes that deliver, under `broadcaster up`.")
-    critical_workers: int = Field(2, ge=1, le=64, description="Processes kept free for critical alerts, under `broadcaster up`.")
+    critical_workers: int = Field(
+        2, ge=1, le=64, description="Processes kept free for critical alerts, under `broadcaster up`."
+    )
     rate_limit_per_minute: int = Field(6000, ge=10, description="Requests a minute one API key may make.")
     metrics_open: bool = Field(False, description="Whether /metrics answers without an API key.")
     log_format: str = Field("json", pattern="^(json|text)$", description="json, or text for a terminal.")

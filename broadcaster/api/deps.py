@@ -24,9 +24,13 @@ Wired = Annotated[Wiring, Depends(get_wiring)]
 def require(scope: Scope) -> Callable[..., Caller]:
     """A dependency that answers 401 without a valid key and 403 where the key lacks ``scope``."""
 
-    def dependency(wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None) -> Caller:
+    def dependency(
+        wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+    ) -> Caller:
         if bearer is None:
-            raise NotSignedIn("Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`.")
+            raise NotSignedIn(
+                "Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`."
+            )
         caller = wired.keys.authenticate(bearer.credentials)
         caller.must_have(scope)
         return caller

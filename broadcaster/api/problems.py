@@ -60,7 +60,12 @@ def install(app: FastAPI) -> None:
 
 
 def document(problem: Problem) -> JSONResponse:
-    body = {"type": TYPE_BASE + problem.slug, "title": problem.title, "status": problem.status, "detail": problem.detail}
+    body = {
+        "type": TYPE_BASE + problem.slug,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
     headers = {"Retry-After": str(problem.retry_after)} if isinstance(problem, Unavailable) else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -98,4 +103,6 @@ async def _on_database(_request: Request, error: Exception) -> JSONResponse:
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("api.bug", path=request.url.path, error=type(error).__name__, exc_info=error)
     body = {"type": TYPE_BASE + "internal", "title": "A fault in the broadcaster", "status": 500}
-    return JSONResponse({**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE)
+    return JSONResponse(
+        {**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE
+    )

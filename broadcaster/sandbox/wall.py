@@ -137,6 +137,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "text": entry.text,
         "status": entry.status,
         "seq": entry.seq,
+        "tile": entry.tile.index,
     }
 
 

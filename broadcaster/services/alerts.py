@@ -228,7 +228,9 @@ class Alerts:
         known = self._channels.sandbox if sandbox else self._channels.live
         unknown = sorted({name for step in draft.steps for name in step.channels} - set(known))
         if unknown:
-            raise Invalid(f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}.")
+            raise Invalid(
+                f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}."
+            )
 
     def _check_audience(self, connection: Connection, audience: audiences.Audience, revision: int) -> None:
         missing = audience_store.unknown_names(connection, audience, revision)
@@ -242,7 +244,14 @@ class Alerts:
     ) -> tuple[ChannelPlan, list[str]]:
         channel = self._channels.get(name, sandbox=sandbox)
         message = Message(
-            "0" * 36, draft.title, draft.body, draft.severity, draft.drill, draft.source, now, now + draft.expires_in * 1000
+            "0" * 36,
+            draft.title,
+            draft.body,
+            draft.severity,
+            draft.drill,
+            draft.source,
+            now,
+            now + draft.expires_in * 1000,
         )
         envelope = Envelope(
             _SAMPLE.delivery, 1, "", _SAMPLE.reference, f"{self._public_url}/m/xxxxx.xxxxxxxxxxxxxx",
@@ -254,7 +263,15 @@ class Alerts:
         seconds = None if rate is None else count * cost.units / rate
         money = None if cost.money is None else cost.money * count
         plan = ChannelPlan(
-            name, channel.traits.label, count, content.text, cost.units, cost.encoding, money, channel.traits.currency, seconds
+            name,
+            channel.traits.label,
+            count,
+            content.text,
+            cost.units,
+            cost.encoding,
+            money,
+            channel.traits.currency,
+            seconds,
         )
         return plan, [*cost.warnings, *_warnings(channel, draft, seconds)]
 
@@ -265,7 +282,9 @@ def _warnings(channel: Channel, draft: Draft, seconds: float | None) -> list[str
     out, traits = [], channel.traits
     if traits.queue_seconds is not None and seconds > traits.queue_seconds:
         hours = traits.queue_seconds / 3600
-        out.append(f"{traits.label}: longer than the provider's queue ({hours:.0f} h at this rate); the rest waits here.")
+        out.append(
+            f"{traits.label}: longer than the provider's queue ({hours:.0f} h at this rate); the rest waits here."
+        )
     if seconds > draft.expires_in:
         minutes = seconds / 60
         out.append(f"{traits.label}: takes {minutes:.0f} min at the sender's rate, longer than the alert is valid.")

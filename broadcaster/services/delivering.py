@@ -243,7 +243,9 @@ class Deliverer:
             receipt_url=f"{self._public_url}/api/v1/receipts/{channel.traits.name}?d={token}",
         )
 
-    def _mark(self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]) -> set[int]:
+    def _mark(
+        self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]
+    ) -> set[int]:
         """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
         with self._fenced(claim) as connection:
             alert = alert_store.hold(connection, claim.alert_id)
@@ -300,7 +302,9 @@ class Deliverer:
         def write(connection: Connection) -> None:
             now = read_clock(connection)
             if waits:
-                routes.pause(connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False)
+                routes.pause(
+                    connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False
+                )
             if refused is not None:
                 times = routes.refusals(connection, channel.route)
                 seconds = REFUSED_PAUSE[min(times, len(REFUSED_PAUSE) - 1)]

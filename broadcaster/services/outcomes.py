@@ -57,7 +57,9 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
                 return _change(row, State.FAILED, None, code=code, reason=reason, tries=row.tries + 1)
             return _again(row, min(ctx.now + int(wait * 1000), ctx.expires_at), code, reason, spent=True)
         case Throttled(retry_after, code) if mine:
-            return _again(row, min(ctx.now + int(retry_after * 1000), ctx.expires_at), code, "told to slow down", spent=False)
+            return _again(
+                row, min(ctx.now + int(retry_after * 1000), ctx.expires_at), code, "told to slow down", spent=False
+            )
         case Ambiguous(code, reason) if mine and row.state is State.SENDING:
             return doubt(row, ctx, code, reason)
         case Rejected() | Deferred() | Throttled() | Ambiguous():
@@ -126,7 +128,9 @@ def mark(row: DeliveryRow, route: str, now: int) -> Change:
     )  # fmt: skip
 
 
-def receipt(row: DeliveryRow, attempt: int, state: State, ctx: Context, code: str | None, reason: str | None) -> Change | None:
+def receipt(
+    row: DeliveryRow, attempt: int, state: State, ctx: Context, code: str | None, reason: str | None
+) -> Change | None:
     """What a callback about one attempt does. A failure concerns its own attempt only; success concerns the delivery."""
     if state is State.FAILED and attempt != row.attempt:
         return None
@@ -147,7 +151,9 @@ def _evidence(
     if new is None:
         if provider_id is None or row.provider_id is not None:
             return None
-        return _change(row, row.state, row.next_at, code=row.code, reason=row.reason, provider_id=provider_id, cost=cost)
+        return _change(
+            row, row.state, row.next_at, code=row.code, reason=row.reason, provider_id=provider_id, cost=cost
+        )
     due = None
     if new is State.ACCEPTED and ctx.traits.gives_receipts:
         due = ctx.now + int(ctx.traits.receipt_deadline * 1000)

@@ -132,7 +132,12 @@ class Progress:
         return [Sample(r.at, r.channel, r.targeted, r.accepted, r.delivered) for r in rows]
 
     def deliveries(
-        self, uid: str, state: str | None = None, channel: str | None = None, cursor: int | None = None, limit: int = 100
+        self,
+        uid: str,
+        state: str | None = None,
+        channel: str | None = None,
+        cursor: int | None = None,
+        limit: int = 100,
     ) -> tuple[list[DeliveryView], int | None]:
         """Deliveries by number, and the cursor of the next page. Raises NotFound."""
         with self._database.read() as connection:
@@ -157,7 +162,9 @@ class Progress:
             if alert is None or read_clock(connection) - alert.created_at > LINK_LIFE_MS:
                 return None
         cancelled = alert.cancelled_at is not None
-        return MessageView(alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at, cancelled)
+        return MessageView(
+            alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at, cancelled
+        )
 
     def reached_people(self, uid: str) -> int:
         """Distinct people whom a message reached: an exact count, for reports. Raises NotFound."""
@@ -198,9 +205,12 @@ class Progress:
             counts.setdefault(row.alert_id, []).append(row)
         steps = store.first_steps(connection, ids)
         unplanned = store.unplanned_steps(connection, ids)
-        troubles = tuple(RouteTrouble(*row) for row in routes.paused(connection))
+        troubles = tuple(
+            RouteTrouble(row.name, row.pause_reason or "", row.paused_until) for row in routes.paused(connection)
+        )
         return [
-            self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles) for a in alerts
+            self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles)
+            for a in alerts
         ]
 
     def _view(

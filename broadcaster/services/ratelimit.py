@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from redis import Redis
@@ -62,7 +62,7 @@ class Booked:
 class RateLimiter:
     """``live_processes`` tells how many processes share the rate while Redis is away."""
 
-    def __init__(self, redis: "Redis[Any] | Any", live_processes: Callable[[], int], prefix: str = "ab:lane:") -> None:
+    def __init__(self, redis: Redis, live_processes: Callable[[], int], prefix: str = "ab:lane:") -> None:
         self._redis = redis
         self._script = redis.register_script(_SCRIPT)
         self._live = live_processes

@@ -98,7 +98,9 @@ def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, g
     """The most urgent step whose planning is due and free, now leased to ``owner``."""
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
     sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock)
-    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
+    row = connection.execute(
+        text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
+    ).one_or_none()
     return StepClaim(*row) if row else None
 
 

@@ -39,7 +39,12 @@ def members(audience: Audience, revision: int) -> ColumnElement[bool]:
 
 
 def people_slice(
-    connection: Connection, condition: ColumnElement[bool], *, after: int, limit: int, not_reached_by: tuple[int, int] | None
+    connection: Connection,
+    condition: ColumnElement[bool],
+    *,
+    after: int,
+    limit: int,
+    not_reached_by: tuple[int, int] | None,
 ) -> list[int]:
     """Up to ``limit`` recipient ids above ``after``, ascending.
 

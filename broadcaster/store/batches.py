@@ -37,9 +37,7 @@ RETURNING id, alert_id, channel, route, priority, size, fence, losses
 """
 
 
-def claim(
-    connection: Connection, owner: str, *, lease: int, lowest: int, grace: int, by_task: bool
-) -> Claim | None:
+def claim(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int, by_task: bool) -> Claim | None:
     """The most urgent batch that is due and free, now leased to ``owner`` for ``lease`` ms.
 
     ``lowest``: the least urgent priority wanted. ``grace``: ms a batch must have been due (and its wake-up been out).
@@ -78,19 +76,14 @@ def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tup
     now = now_ms(connection)
     ids = (
         select(batches.c.id)
-        .where(
-            batches.c.next_at <= now, batches.c.lease_until <= now, batches.c.woken_at <= now - again_after
-        )
+        .where(batches.c.next_at <= now, batches.c.lease_until <= now, batches.c.woken_at <= now - again_after)
         .order_by(batches.c.priority, batches.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
     woken = (
-        update(batches)
-        .where(batches.c.id.in_(ids))
-        .values(woken_at=now)
-        .returning(batches.c.id, batches.c.priority)
+        update(batches).where(batches.c.id.in_(ids)).values(woken_at=now).returning(batches.c.id, batches.c.priority)
     )
     return [(row.id, row.priority) for row in connection.execute(woken)]
 
@@ -117,9 +110,7 @@ def release_owner(connection: Connection, owner: str) -> int:
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
     """New batches; their ids in the order of ``rows``."""
-    result = connection.execute(
-        insert(batches).returning(batches.c.id, sort_by_parameter_order=True), list(rows)
-    )
+    result = connection.execute(insert(batches).returning(batches.c.id, sort_by_parameter_order=True), list(rows))
     return [row.id for row in result]
 
 

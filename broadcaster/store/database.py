@@ -28,9 +28,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url: URL = normalise_url(url)
-        self.engine: Engine = (
-            _sqlite(self.url) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
-        )
+        self.engine: Engine = _sqlite(self.url) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
 
     @staticmethod
     def is_sqlite(url: URL) -> bool:
@@ -81,9 +79,7 @@ def normalise_url(url: str) -> URL:
     """``postgres://`` and ``postgresql://`` become SQLAlchemy's psycopg 3 form; a plain path becomes SQLite."""
     if "://" not in url:
         return URL.create("sqlite", database=str(Path(url)))
-    parsed = make_url(
-        url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
-    )
+    parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError("BROADCASTER_DATABASE_URL must be a sqlite:// or postgresql:// URL")
     if parsed.drivername == "postgresql":

@@ -76,9 +76,7 @@ def lock(connection: Connection, ids: Sequence[int]) -> list[DeliveryRow]:
     return _rows(connection, query.with_for_update())
 
 
-def due(
-    connection: Connection, batch: int, states: Iterable[State], now: int, limit: int
-) -> list[DeliveryRow]:
+def due(connection: Connection, batch: int, states: Iterable[State], now: int, limit: int) -> list[DeliveryRow]:
     """Rows of the batch in one of these states whose time has come."""
     wanted = and_(
         deliveries.c.batch_id == batch,
@@ -88,9 +86,7 @@ def due(
     return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
 
 
-def in_state(
-    connection: Connection, batch: int, states: Iterable[State], limit: int = 5000
-) -> list[DeliveryRow]:
+def in_state(connection: Connection, batch: int, states: Iterable[State], limit: int = 5000) -> list[DeliveryRow]:
     """Rows of the batch in one of these states, due or not."""
     wanted = and_(deliveries.c.batch_id == batch, deliveries.c.state.in_([s.value for s in states]))
     return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
@@ -98,18 +94,14 @@ def in_state(
 
 def unsent_of_alert(connection: Connection, alert: int, limit: int) -> list[DeliveryRow]:
     """Rows of the alert that have not left (queued, retrying), locked."""
-    wanted = and_(
-        deliveries.c.alert_id == alert, deliveries.c.state.in_([State.QUEUED.value, State.RETRYING.value])
-    )
+    wanted = and_(deliveries.c.alert_id == alert, deliveries.c.state.in_([State.QUEUED.value, State.RETRYING.value]))
     query = select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit)
     return _rows(connection, query.with_for_update(skip_locked=True))
 
 
 def addresses(connection: Connection, contact_ids: Sequence[int]) -> dict[int, tuple[str, bool]]:
     """contact id -> (address, whether it may be used)."""
-    query = select(contacts.c.id, contacts.c.address, contacts.c.disabled_at).where(
-        contacts.c.id.in_(contact_ids)
-    )
+    query = select(contacts.c.id, contacts.c.address, contacts.c.disabled_at).where(contacts.c.id.in_(contact_ids))
     return {row.id: (row.address, row.disabled_at is None) for row in connection.execute(query)}
 
 
@@ -202,9 +194,7 @@ def _update_postgresql(connection: Connection, changes: Sequence[Change], at: in
         f" AS v({', '.join(_FIELDS)}, id, old_state, old_attempt)"
         " WHERE d.id = v.id AND d.state = v.old_state AND d.attempt = v.old_attempt"
     )
-    columns = list(
-        zip(*((*_values(c), c.row.id, c.row.state.value, c.row.attempt) for c in changes), strict=True)
-    )
+    columns = list(zip(*((*_values(c), c.row.id, c.row.state.value, c.row.attempt) for c in changes), strict=True))
     return connection.exec_driver_sql(sql, (at, *(list(column) for column in columns))).rowcount
 
 
@@ -262,19 +252,13 @@ def page(
 
 def alert_of(connection: Connection, delivery: int) -> Row[Any] | None:
     """The alert a delivery belongs to."""
-    query = (
-        select(alerts)
-        .join(deliveries, deliveries.c.alert_id == alerts.c.id)
-        .where(deliveries.c.id == delivery)
-    )
+    query = select(alerts).join(deliveries, deliveries.c.alert_id == alerts.c.id).where(deliveries.c.id == delivery)
     return connection.execute(query).one_or_none()
 
 
 def note_attempt(connection: Connection, delivery: int, n: int, code: str | None) -> None:
     """What a late receipt says of an attempt that was followed by another."""
     connection.exec_driver_sql(
-        _placeholders(
-            connection, "UPDATE attempts SET code = coalesce(?, code) WHERE delivery_id = ? AND n = ?"
-        ),
+        _placeholders(connection, "UPDATE attempts SET code = coalesce(?, code) WHERE delivery_id = ? AND n = ?"),
         (code, delivery, n),
     )

@@ -29,9 +29,7 @@ def book(connection: Connection, name: str, until: int) -> None:
 
 def works_again(connection: Connection, name: str) -> None:
     """The route took a message: refusals in a row start from none."""
-    connection.execute(
-        text("UPDATE routes SET refusals = 0 WHERE name = :name AND refusals > 0"), {"name": name}
-    )
+    connection.execute(text("UPDATE routes SET refusals = 0 WHERE name = :name AND refusals > 0"), {"name": name})
 
 
 def paused(connection: Connection) -> list[Row[Any]]:
@@ -41,7 +39,5 @@ def paused(connection: Connection) -> list[Row[Any]]:
 
 
 def refusals(connection: Connection, name: str) -> int:
-    value = connection.execute(
-        text("SELECT refusals FROM routes WHERE name = :name"), {"name": name}
-    ).scalar()
+    value = connection.execute(text("SELECT refusals FROM routes WHERE name = :name"), {"name": name}).scalar()
     return int(value or 0)

@@ -5,7 +5,7 @@ epoch, UTC: the same on SQLite and PostgreSQL, compared against the database's o
 ``from_rev`` until before ``to_rev`` (NULL: still), so an audience can be read as it was at one revision.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -45,7 +45,7 @@ def _id() -> Column[int]:
     return Column("id", _Id, primary_key=True, autoincrement=True)
 
 
-def _current(column: str) -> dict[str, object]:
+def _current(column: str) -> dict[str, Any]:
     where = text(f"{column} IS NULL")
     return {"postgresql_where": where, "sqlite_where": where}
 
@@ -68,9 +68,7 @@ recipients = Table(
     metadata,
     _id(),
     Column("uid", Text, nullable=False, unique=True),
-    Column(
-        "external_id", Text, comment="the customer's own number for this person, for example a staff number"
-    ),
+    Column("external_id", Text, comment="the customer's own number for this person, for example a staff number"),
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("from_rev", BigInteger, nullable=False),
@@ -191,8 +189,6 @@ alerts = Table(
     Column("cancelled_at", BigInteger),
     Column("cancelled_by", Text),
     Column("completed_at", BigInteger, comment="when nothing was left to do, except late evidence"),
-    Column("people", BigInteger, comment="people in the audience, once planned"),
-    Column("unreachable", BigInteger, comment="of these, people no asked channel can reach"),
     Column("sampled_at", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -204,8 +200,14 @@ alert_steps = Table(
     Column("channels", Text, nullable=False, comment="JSON list"),
     Column("next_at", BigInteger, comment="when planning it is due; NULL: planned, or dropped"),
     Column("cursor", BigInteger, nullable=False, server_default="0", comment="last recipient id planned"),
-    Column("people", BigInteger, nullable=False, server_default="0"),
-    Column("unreachable", BigInteger, nullable=False, server_default="0"),
+    Column("people", BigInteger, nullable=False, server_default="0", comment="people in the audience so far"),
+    Column(
+        "unreachable",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="of these, reached by no channel asked for",
+    ),
     Column("priority", SmallInteger, nullable=False),
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False, server_default="0"),

@@ -94,7 +94,7 @@
     $("more").hidden = hidden <= 0;
     $("more").textContent = `and ${hidden.toLocaleString("en-GB")} more, counted above but not drawn`;
     $("empty").hidden = tiles.length > 0;
-    $("groups").className = tiles.length <= 60 ? "few" : tiles.length > 600 ? "many" : "";
+    $("groups").className = tiles.length <= 40 ? "few" : tiles.length <= 250 ? "mid" : tiles.length > 600 ? "many" : "";
   }
 
   function bubble(channel, text) { return make("span", "bubble " + channel, text === null ? "(encrypted: only the browser can read it)" : text); }
@@ -113,9 +113,19 @@
     $("rows").replaceChildren(...rows);
   }
 
+  // Until somebody chooses a tile, the screen beside the wall follows the newest message, once a second at most.
+  let followed = 0, showing = null;
+  function follow(latest) {
+    const t = !chosen && latest.length && tiles[latest[0].tile];
+    if (!t || t === showing || performance.now() - followed < 1000) return;
+    followed = performance.now();
+    show(t);
+  }
+
   async function show(t) {
+    showing = t;
     const answer = await fetch(`/_sandbox/messages?channel=${t.channel}&address=${encodeURIComponent(t.address)}`);
-    if (!answer.ok || chosen !== t) return;
+    if (!answer.ok || showing !== t) return;
     const body = await answer.json();
     const device = $("device");
     device.className = "device " + t.channel;
@@ -134,6 +144,7 @@
     if (!t || chosen === t) return;
     if (chosen) chosen.node.removeAttribute("aria-current");
     chosen = t;
+    $("detail").setAttribute("aria-live", "polite"); // what was chosen is read out; what is merely followed is not
     node.setAttribute("aria-current", "true");
     show(t);
   }
@@ -166,10 +177,11 @@
   source.onerror = () => live(false);
   const feed = (event, all) => {
     const body = JSON.parse(event.data);
-    if (all) { clear(); lastTaken = null; }
+    if (all) { clear(); lastTaken = null; chosen = null; showing = null; }
     for (const row of body.tiles) put(row, all);
     counts(body.summary);
     table(body.latest);
+    follow(body.latest);
   };
   source.addEventListener("all", (event) => feed(event, true));
   source.addEventListener("some", (event) => feed(event, false));

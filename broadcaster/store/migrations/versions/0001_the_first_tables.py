@@ -13,9 +13,7 @@ def upgrade() -> None:
 
     op.create_table(
         "alerts",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("uid", sa.Text(), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
@@ -24,39 +22,21 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("drill", sa.Boolean(), nullable=False),
         sa.Column(
-            "sandbox",
-            sa.Boolean(),
-            nullable=False,
-            comment="made with a test key: only ever reaches the sandbox",
+            "sandbox", sa.Boolean(), nullable=False, comment="made with a test key: only ever reaches the sandbox"
         ),
         sa.Column("audience", sa.Text(), nullable=False, comment="JSON, as asked"),
         sa.Column(
-            "revision",
-            sa.BigInteger(),
-            nullable=False,
-            comment="the directory revision the audience is read at",
+            "revision", sa.BigInteger(), nullable=False, comment="the directory revision the audience is read at"
         ),
         sa.Column("dedup_key", sa.Text(), nullable=True),
-        sa.Column(
-            "dedup_open", sa.Text(), nullable=True, comment="dedup_key while the alert is open, else NULL"
-        ),
+        sa.Column("dedup_open", sa.Text(), nullable=True, comment="dedup_key while the alert is open, else NULL"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False, comment="the API key's uid"),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("cancelled_at", sa.BigInteger(), nullable=True),
         sa.Column("cancelled_by", sa.Text(), nullable=True),
         sa.Column(
-            "completed_at",
-            sa.BigInteger(),
-            nullable=True,
-            comment="when nothing was left to do, except late evidence",
-        ),
-        sa.Column("people", sa.BigInteger(), nullable=True, comment="people in the audience, once planned"),
-        sa.Column(
-            "unreachable",
-            sa.BigInteger(),
-            nullable=True,
-            comment="of these, people no asked channel can reach",
+            "completed_at", sa.BigInteger(), nullable=True, comment="when nothing was left to do, except late evidence"
         ),
         sa.Column("sampled_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
@@ -65,15 +45,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "api_keys",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("uid", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("prefix", sa.Text(), nullable=False, comment="the public half; finds the row"),
-        sa.Column(
-            "secret_hash", sa.LargeBinary(), nullable=False, comment="sha256 of the 256-bit secret half"
-        ),
+        sa.Column("secret_hash", sa.LargeBinary(), nullable=False, comment="sha256 of the 256-bit secret half"),
         sa.Column("scopes", sa.Text(), nullable=False, comment="JSON list"),
         sa.Column("test", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -85,9 +61,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "delivery_events",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("delivery_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("attempt", sa.SmallInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -111,9 +85,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "groups",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("uid", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
@@ -145,9 +117,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "recipients",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("uid", sa.Text(), nullable=False),
         sa.Column(
             "external_id",
@@ -184,13 +154,7 @@ def upgrade() -> None:
             nullable=False,
             comment="its rate limit is booked until then",
         ),
-        sa.Column(
-            "refusals",
-            sa.Integer(),
-            server_default="0",
-            nullable=False,
-            comment="times in a row it refused us",
-        ),
+        sa.Column("refusals", sa.Integer(), server_default="0", nullable=False, comment="times in a row it refused us"),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_routes")),
     )
@@ -212,16 +176,19 @@ def upgrade() -> None:
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("channels", sa.Text(), nullable=False, comment="JSON list"),
         sa.Column(
-            "next_at",
-            sa.BigInteger(),
-            nullable=True,
-            comment="when planning it is due; NULL: planned, or dropped",
+            "next_at", sa.BigInteger(), nullable=True, comment="when planning it is due; NULL: planned, or dropped"
+        ),
+        sa.Column("cursor", sa.BigInteger(), server_default="0", nullable=False, comment="last recipient id planned"),
+        sa.Column(
+            "people", sa.BigInteger(), server_default="0", nullable=False, comment="people in the audience so far"
         ),
         sa.Column(
-            "cursor", sa.BigInteger(), server_default="0", nullable=False, comment="last recipient id planned"
+            "unreachable",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="of these, reached by no channel asked for",
         ),
-        sa.Column("people", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("unreachable", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), server_default="0", nullable=False),
@@ -242,9 +209,7 @@ def upgrade() -> None:
 
     op.create_table(
         "batches",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("alert_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
@@ -252,22 +217,13 @@ def upgrade() -> None:
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column(
-            "next_at",
-            sa.BigInteger(),
-            nullable=True,
-            comment="when something in it is due; NULL: nothing ever again",
+            "next_at", sa.BigInteger(), nullable=True, comment="when something in it is due; NULL: nothing ever again"
         ),
         sa.Column("owner", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
         sa.Column("losses", sa.SmallInteger(), server_default="0", nullable=False, comment="leases lost"),
-        sa.Column(
-            "runs_task",
-            sa.Integer(),
-            server_default="0",
-            nullable=False,
-            comment="runs begun by a Celery task",
-        ),
+        sa.Column("runs_task", sa.Integer(), server_default="0", nullable=False, comment="runs begun by a Celery task"),
         sa.Column("runs_poller", sa.Integer(), server_default="0", nullable=False),
         sa.Column("woken_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -319,22 +275,16 @@ def upgrade() -> None:
 
     op.create_table(
         "contacts",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("uid", sa.Text(), nullable=False),
         sa.Column("recipient_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False, comment="canonical; what the channel sends to"),
-        sa.Column(
-            "identity", sa.Text(), nullable=False, comment="what makes two addresses the same on this channel"
-        ),
+        sa.Column("identity", sa.Text(), nullable=False, comment="what makes two addresses the same on this channel"),
         sa.Column("masked", sa.Text(), nullable=False, comment="all that logs and pages show"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
-        sa.Column(
-            "disabled_reason", sa.Text(), nullable=True, comment="opted_out, gone, invalid, unsubscribed"
-        ),
+        sa.Column("disabled_reason", sa.Text(), nullable=True, comment="opted_out, gone, invalid, unsubscribed"),
         sa.Column("from_rev", sa.BigInteger(), nullable=False),
         sa.Column("to_rev", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["recipient_id"], ["recipients.id"], name=op.f("fk_contacts_recipient_id")),
@@ -353,17 +303,13 @@ def upgrade() -> None:
 
     op.create_table(
         "group_members",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("group_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("recipient_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("from_rev", sa.BigInteger(), nullable=False),
         sa.Column("to_rev", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_group_members_group_id")),
-        sa.ForeignKeyConstraint(
-            ["recipient_id"], ["recipients.id"], name=op.f("fk_group_members_recipient_id")
-        ),
+        sa.ForeignKeyConstraint(["recipient_id"], ["recipients.id"], name=op.f("fk_group_members_recipient_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_group_members")),
     )
     with op.batch_alter_table("group_members", schema=None) as batch_op:
@@ -388,17 +334,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "recipient_tags",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("recipient_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("from_rev", sa.BigInteger(), nullable=False),
         sa.Column("to_rev", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["recipient_id"], ["recipients.id"], name=op.f("fk_recipient_tags_recipient_id")
-        ),
+        sa.ForeignKeyConstraint(["recipient_id"], ["recipients.id"], name=op.f("fk_recipient_tags_recipient_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_recipient_tags")),
     )
     with op.batch_alter_table("recipient_tags", schema=None) as batch_op:
@@ -413,24 +355,16 @@ def upgrade() -> None:
 
     op.create_table(
         "deliveries",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("alert_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("batch_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("recipient_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False, comment="0: never marked"),
         sa.Column(
-            "attempt", sa.SmallInteger(), server_default="0", nullable=False, comment="0: never marked"
-        ),
-        sa.Column(
-            "tries",
-            sa.SmallInteger(),
-            server_default="0",
-            nullable=False,
-            comment="attempts that count as spent",
+            "tries", sa.SmallInteger(), server_default="0", nullable=False, comment="attempts that count as spent"
         ),
         sa.Column("lookups", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("absences", sa.SmallInteger(), server_default="0", nullable=False),
@@ -450,9 +384,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_deliveries_batch_id")),
         sa.ForeignKeyConstraint(["contact_id"], ["contacts.id"], name=op.f("fk_deliveries_contact_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint(
-            "alert_id", "contact_id", "step", name=op.f("uq_deliveries_alert_id_contact_id_step")
-        ),
+        sa.UniqueConstraint("alert_id", "contact_id", "step", name=op.f("uq_deliveries_alert_id_contact_id_step")),
     )
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index("ix_deliveries_batch", ["batch_id"], unique=False)
@@ -460,21 +392,14 @@ def upgrade() -> None:
     op.create_table(
         "push_subscriptions",
         sa.Column(
-            "contact_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=False,
-            nullable=False,
+            "contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
         ),
         sa.Column("endpoint_hash", sa.Text(), nullable=False, comment="sha256 of the endpoint, hex"),
-        sa.Column(
-            "vapid_public_key", sa.Text(), nullable=False, comment="the applicationServerKey it was made with"
-        ),
+        sa.Column("vapid_public_key", sa.Text(), nullable=False, comment="the applicationServerKey it was made with"),
         sa.Column("user_agent", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_shown_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["contact_id"], ["contacts.id"], name=op.f("fk_push_subscriptions_contact_id")
-        ),
+        sa.ForeignKeyConstraint(["contact_id"], ["contacts.id"], name=op.f("fk_push_subscriptions_contact_id")),
         sa.PrimaryKeyConstraint("contact_id", name=op.f("pk_push_subscriptions")),
         sa.UniqueConstraint("endpoint_hash", name=op.f("uq_push_subscriptions_endpoint_hash")),
     )
@@ -524,18 +449,14 @@ def downgrade() -> None:
     op.drop_table("group_members")
     with op.batch_alter_table("contacts", schema=None) as batch_op:
         batch_op.drop_index(
-            "uq_contacts_current",
-            postgresql_where=sa.text("to_rev IS NULL"),
-            sqlite_where=sa.text("to_rev IS NULL"),
+            "uq_contacts_current", postgresql_where=sa.text("to_rev IS NULL"), sqlite_where=sa.text("to_rev IS NULL")
         )
         batch_op.drop_index("ix_contacts_identity")
 
     op.drop_table("contacts")
     with op.batch_alter_table("batches", schema=None) as batch_op:
         batch_op.drop_index(
-            "ix_batches_owner",
-            postgresql_where=sa.text("owner IS NOT NULL"),
-            sqlite_where=sa.text("owner IS NOT NULL"),
+            "ix_batches_owner", postgresql_where=sa.text("owner IS NOT NULL"), sqlite_where=sa.text("owner IS NOT NULL")
         )
         batch_op.drop_index(
             "ix_batches_due",
@@ -567,9 +488,7 @@ def downgrade() -> None:
     op.drop_table("processes")
     with op.batch_alter_table("groups", schema=None) as batch_op:
         batch_op.drop_index(
-            "uq_groups_name_current",
-            postgresql_where=sa.text("to_rev IS NULL"),
-            sqlite_where=sa.text("to_rev IS NULL"),
+            "uq_groups_name_current", postgresql_where=sa.text("to_rev IS NULL"), sqlite_where=sa.text("to_rev IS NULL")
         )
 
     op.drop_table("groups")
