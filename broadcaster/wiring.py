@@ -1,4 +1,244 @@
 """The one place that turns settings into objects. Made once per process, after any fork."""
 
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import redis
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from broadcaster.channels.endpoints import Allowed
+from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, public_key
+from broadcaster.channels.slack import SlackConfig, SlackMessages
+from broadcaster.channels.sms import TwilioConfig, TwilioSms
+from broadcaster.domain.channel import Channel, ChannelSet
+from broadcaster.queue import WakeUps
+from broadcaster.services import ratelimit
+from broadcaster.services.alerts import Alerts
+from broadcaster.services.delivering import Deliverer, Loop
+from broadcaster.services.directory import Directory
+from broadcaster.services.importing import Importer
+from broadcaster.services.keys import Keys, RequestRate
+from broadcaster.services.planning import Planner
+from broadcaster.services.processes import owner
+from broadcaster.services.progress import Progress
+from broadcaster.services.ratelimit import RateLimiter
+from broadcaster.services.receipts import Receipts
+from broadcaster.services.subscriptions import Subscriptions
+from broadcaster.settings import Settings
+from broadcaster.store import processes
+from broadcaster.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+# The sandbox's fixed, public credentials (a test holds them to the sandbox's own).
+SANDBOX_ACCOUNT_SID: Final = "AC" + "5a" * 16
+SANDBOX_AUTH_TOKEN: Final = "5a4db0c5" * 4
+SANDBOX_MESSAGING_SERVICE_SID: Final = "MG" + "5a" * 16
+SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"
+_SANDBOX_SUBJECT: Final = "mailto:sandbox@alert-broadcaster.invalid"
 
 
+@dataclass(frozen=True)
+class Wiring:
+    """Everything a process works with. Parts are made when they are first asked for."""
+
+    settings: Settings
+
+    @property
+    def sandbox_only(self) -> bool:
+        """Whether nothing can reach a real person."""
+        return not self.settings.providers
+
+    @cached_property
+    def database(self) -> Database:
+        _private_directory(self.settings.data_dir)
+        return Database(self.settings.resolved_database_url)
+
+    @cached_property
+    def secret(self) -> bytes:
+        given = self.settings.secret_key.get_secret_value()
+        return given.encode() if given else _kept(self.settings.data_dir / "secret.key", lambda: secrets.token_urlsafe(48))
+
+    @cached_property
+    def vapid_private_key(self) -> str:
+        given = self.settings.vapid_private_key.get_secret_value()
+        return given or _kept(self.settings.data_dir / "vapid.key", lambda: generate_vapid()[0]).decode()
+
+    @cached_property
+    def vapid_public_key(self) -> str:
+        return public_key(self.vapid_private_key)
+
+    @cached_property
+    def channels(self) -> ChannelSet:
+        """A new channel is one more line in ``_live`` and one in ``_sandboxed``."""
+        if self.sandbox_only:
+            stand_ins = self._sandboxed(simulate=False)
+            return ChannelSet(live=stand_ins, sandbox=stand_ins)
+        return ChannelSet(live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {})
+
+    @cached_property
+    def wake_ups(self) -> WakeUps:
+        return WakeUps(self.settings.resolved_redis_url)
+
+    @cached_property
+    def limiter(self) -> RateLimiter:
+        seconds = ratelimit.REDIS_SECONDS
+        client = redis_client(self.settings.resolved_redis_url, seconds)
+        return RateLimiter(client, self._live_workers)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self.database)
+
+    @cached_property
+    def request_rate(self) -> RequestRate:
+        return RequestRate(self.settings.rate_limit_per_minute)
+
+    @cached_property
+    def directory(self) -> Directory:
+        return Directory(self.database, self.channels)
+
+    @cached_property
+    def importer(self) -> Importer:
+        return Importer(self.database, self.channels)
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        url = self.settings.resolved_public_url
+        return Subscriptions(self.database, self.channels, self.secret, url, self.vapid_public_key)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        url = self.settings.resolved_public_url
+        return Alerts(self.database, self.channels, self.wake_ups, secret=self.secret, public_url=url)
+
+    @cached_property
+    def progress(self) -> Progress:
+        return Progress(self.database, self.channels, self.secret)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        return Receipts(self.database, self.channels)
+
+    def planner(self) -> Planner:
+        return Planner(self.database, self.channels, self.wake_ups, owner())
+
+    def deliverer(self, loop: Loop) -> Deliverer:
+        return Deliverer(
+            self.database,
+            self.channels,
+            self.limiter,
+            loop,
+            owner=owner(),
+            secret=self.secret,
+            public_url=self.settings.resolved_public_url,
+        )
+
+    # ---- channels ----------------------------------------------------------------------------------------------
+
+    def _live(self) -> dict[str, Channel]:
+        s, found = self.settings, dict[str, Channel]()
+        if "sms" in s.providers:
+            found["sms"] = TwilioSms(
+                TwilioConfig(
+                    account_sid=s.twilio_account_sid,
+                    auth_token=s.twilio_auth_token.get_secret_value(),
+                    token_secret=self.secret,
+                    sender=s.twilio_sender,
+                    messaging_service_sid=s.twilio_messaging_service_sid,
+                    rate=s.twilio_rate,
+                    price_per_segment_micros=round(s.sms_price * 1e6),
+                    currency=s.sms_currency,
+                    timezone=s.timezone,
+                )
+            )
+        if "slack" in s.providers:
+            token = s.slack_token.get_secret_value()
+            found["slack"] = SlackMessages(SlackConfig(token=token, rate=s.slack_rate, timezone=s.timezone))
+        if "push" in s.providers:
+            allowed = Allowed(extra_hosts=s.push_hosts)
+            found["push"] = WebPush(WebPushConfig(self.vapid_private_key, s.vapid_subject, self.secret, allowed))
+        return found
+
+    def _sandboxed(self, *, simulate: bool) -> dict[str, Channel]:
+        s, origin = self.settings, self.settings.resolved_sandbox_url
+        return {
+            "sms": TwilioSms(
+                TwilioConfig(
+                    account_sid=SANDBOX_ACCOUNT_SID,
+                    auth_token=SANDBOX_AUTH_TOKEN,
+                    token_secret=self.secret,
+                    messaging_service_sid=SANDBOX_MESSAGING_SERVICE_SID,
+                    base_url=f"{origin}/twilio",
+                    rate=s.sandbox_rate,
+                    price_per_segment_micros=round(s.sms_price * 1e6),
+                    currency=s.sms_currency,
+                    timezone=s.timezone,
+                    allow_drama_numbers=True,
+                )
+            ),
+            "slack": SlackMessages(
+                SlackConfig(
+                    token=SANDBOX_SLACK_TOKEN,
+                    base_url=f"{origin}/slack/api/",
+                    team="sandbox",
+                    rate=s.sandbox_rate / 2,
+                    timezone=s.timezone,
+                )
+            ),
+            "push": WebPush(
+                WebPushConfig(
+                    self.vapid_private_key,
+                    _SANDBOX_SUBJECT,
+                    self.secret,
+                    Allowed(extra_hosts=s.push_hosts if simulate else (), origins=(origin,)),
+                    simulate_origin=origin if simulate else "",
+                )
+            ),
+        }
+
+    def _live_workers(self) -> int:
+        try:
+            with self.database.read() as connection:
+                return processes.alive(connection)[0]
+        except OperationalError:
+            return self.settings.workers + self.settings.critical_workers
+
+
+def redis_client(url: str, timeout: float) -> redis.Redis:
+    """A client that gives up after ``timeout`` seconds. Takes Celery's URL forms: redis(s)://, redis+socket://, sentinel://."""
+    options = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": None, "retry_on_timeout": False}
+    if url.startswith("sentinel://"):
+        first, *_ = url.removeprefix("sentinel://").split(";")
+        host, _, port = first.split("@")[-1].split("/")[0].partition(":")
+        sentinel = redis.Sentinel([(host, int(port or 26379))], sentinel_kwargs=options)
+        client: redis.Redis = sentinel.master_for("mymaster", **options)
+        return client
+    return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), **options)
+
+
+def _private_directory(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _kept(path: Path, make: Callable[[], str]) -> bytes:
+    """A secret made at first use and kept for this user only. Safe with many processes starting at once."""
+    _private_directory(path.parent)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    if not path.exists():
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(make())
+        try:
+            os.link(fresh, path)  # fails where another process was first, and then its secret is the one
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip().encode()

@@ -154,7 +154,9 @@ class SlackMessages:
 
     # Sending
 
-    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+    def send(
+        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
+    ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         return dispatch(chunk, self._send)
 
     async def _send(self, to: Envelope, content: Content) -> Outcome:

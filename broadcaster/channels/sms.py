@@ -202,7 +202,9 @@ class TwilioSms:
 
     # Sending
 
-    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+    def send(
+        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
+    ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         async def one(to: Envelope, content: Content) -> Outcome:
             return await self._send(message, to, content)
 

@@ -14,16 +14,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m broadcaster.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument(
-        "--sms-rate", type=float, default=None, metavar="SEGMENTS", help="per second and sender"
-    )
+    parser.add_argument("--sms-rate", type=float, default=None, metavar="SEGMENTS", help="per second and sender")
     parser.add_argument("--seed", type=int, default=0, help="decides every random choice of the faults")
-    parser.add_argument(
-        "--callback-host", action="append", default=[], help="besides loopback; may be repeated"
-    )
-    parser.add_argument(
-        "--public-origin", default=None, help="how clients reach it, when not http://host:port"
-    )
+    parser.add_argument("--callback-host", action="append", default=[], help="besides loopback; may be repeated")
+    parser.add_argument("--public-origin", default=None, help="how clients reach it, when not http://host:port")
     parser.add_argument("--state", type=Path, default=None, help="file that keeps simulated browsers")
     args = parser.parse_args()
     run(

@@ -31,9 +31,7 @@ class Browser:
 
     __slots__ = ("auth", "label", "on_screen", "online", "private_key", "public_key", "receipts")
 
-    def __init__(
-        self, label: str, receipts: bool, private_key: ec.EllipticCurvePrivateKey, auth: bytes
-    ) -> None:
+    def __init__(self, label: str, receipts: bool, private_key: ec.EllipticCurvePrivateKey, auth: bytes) -> None:
         self.label = label
         self.receipts = receipts
         self.private_key = private_key

@@ -161,7 +161,7 @@ class Control:
 
     # -- asking
 
-    async def health(self, request: web.Request) -> web.Response:
+    async def health(self, _request: web.Request) -> web.Response:
         """GET health → {"ok": true, "origin"}."""
         return replies.json_reply({"ok": True, "origin": self._push.origin})
 
@@ -175,18 +175,15 @@ class Control:
         found, reached = self._ledger.after(after, channel, limit)
         return replies.json_reply({"items": [entry.as_json() for entry in found], "next": reached})
 
-    async def summary(self, request: web.Request) -> web.Response:
+    async def summary(self, _request: web.Request) -> web.Response:
         """GET summary → {"channels": {"sms": {…}, …}, "first_at", "last_at", "known", "callbacks"}."""
         callbacks = {"pending": self._outbox.pending, **self._outbox.counts}
         return replies.json_reply(self._ledger.summary() | {"callbacks": callbacks})
 
-    async def requests(self, request: web.Request) -> web.Response:
+    async def requests(self, _request: web.Request) -> web.Response:
         """GET requests → {"items": [{"provider", "operation", "answer", "count"}…]}."""
         names = ("provider", "operation", "answer")
-        items = [
-            {**dict(zip(names, key, strict=True)), "count": n}
-            for key, n in sorted(self._ledger.requests.items())
-        ]
+        items = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in sorted(self._ledger.requests.items())]
         return replies.json_reply({"items": items})
 
     async def messages(self, request: web.Request) -> web.Response:
@@ -195,13 +192,11 @@ class Control:
         if tile is None:
             return replies.problem(404, "Not found", "no such address")
         items = [entry.as_json() for entry in reversed(tile.entries)]
-        return replies.json_reply(
-            {"name": tile.name, "address": tile.address, "channel": tile.channel, "items": items}
-        )
+        return replies.json_reply({"name": tile.name, "address": tile.address, "channel": tile.channel, "items": items})
 
     # -- telling
 
-    async def reset(self, request: web.Request) -> web.Response:
+    async def reset(self, _request: web.Request) -> web.Response:
         """POST reset: forgets messages, counts, faults and pending callbacks; keeps settings, people and
         browsers."""
         self._outbox.clear()
@@ -212,7 +207,7 @@ class Control:
         self._ledger.clear()
         return replies.json_reply({"ok": True})
 
-    async def settings(self, request: web.Request) -> web.Response:
+    async def settings(self, _request: web.Request) -> web.Response:
         """GET settings → every setting."""
         return replies.json_reply(asdict(self._settings))
 
@@ -222,7 +217,7 @@ class Control:
             setattr(self._settings, name, value)
         return replies.json_reply(asdict(self._settings))
 
-    async def list_faults(self, request: web.Request) -> web.Response:
+    async def list_faults(self, _request: web.Request) -> web.Response:
         """GET faults → {"faults": […]}."""
         return replies.json_reply({"faults": self._faults.as_json()})
 

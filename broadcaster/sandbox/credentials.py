@@ -24,5 +24,5 @@ SENDER_NUMBERS = (SENDER_NUMBER, "+441632960101", "+15005550006")
 SENDER_NAME = "SANDBOX"
 """The one alphanumeric sender (at most 11 characters)."""
 
-SLACK_TOKEN = "xoxb-sandbox-000000000000-broadcaster"
+SLACK_TOKEN = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 (opens nothing)
 """Slack bot token."""

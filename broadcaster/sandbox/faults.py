@@ -21,8 +21,9 @@ import os
 import random
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -52,6 +53,8 @@ _READERS: dict[str, replies.Reader] = {
     "taken": replies.flag,
     "match": replies.text,
 }
+
+_NONE: Mapping[str, float] = MappingProxyType({})  # one for all: a broadcast keeps millions
 
 Take = Callable[[], Awaitable[web.Response]]
 Refuse = Callable[[int], web.Response]
@@ -120,10 +123,10 @@ class Faults:
             fault.count -= 1
         return True
 
-    def callbacks(self, provider: str, address: str) -> dict[str, float]:
+    def callbacks(self, provider: str, address: str) -> Mapping[str, float]:
         """The callback faults of one message: kind → seconds."""
         if not self._faults:
-            return {}
+            return _NONE
         return {
             f.kind: f.seconds or 0.0
             for f in self._faults

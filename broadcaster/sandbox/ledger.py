@@ -41,7 +41,7 @@ class Tile:
         self.delivered = 0
         self.duplicates = 0
         self.failed = 0
-        self.entries: list[Entry] = []
+        self.entries: tuple[Entry, ...] = ()  # mostly one: a tuple is half a list
 
 
 class Entry:
@@ -98,7 +98,7 @@ class Ledger:
         self._limit = limit
         self.listeners: set[Callable[[Tile], None]] = set()
         self.requests: Counter[tuple[str, str, str]] = Counter()
-        self._tiles: dict[tuple[str, str], Tile] = {}
+        self._tiles: dict[str, dict[str, Tile]] = {}
         self.tiles: list[Tile] = []
         self.generation = 0
         self.clear()
@@ -114,23 +114,23 @@ class Ledger:
         self.last_at: float | None = None
         self.requests.clear()
         kept = [tile for tile in self.tiles if tile.name]
-        self.tiles, self._tiles = [], {}
+        self.tiles, self._tiles = [], {channel: {} for channel in CHANNELS}
         for old in kept:
             self.tile(old.channel, old.address).name = old.name
 
     def tile(self, channel: str, address: str) -> Tile:
         """The address's tile, made when it is new."""
-        found = self._tiles.get((channel, address))
+        found = self._tiles[channel].get(address)
         if found is None:
             found = Tile(len(self.tiles), channel, address)
-            self._tiles[channel, address] = found
+            self._tiles[channel][address] = found
             self.tiles.append(found)
             self._tell(found)
         return found
 
     def find_tile(self, channel: str, address: str) -> Tile | None:
         """The address's tile, if it has one."""
-        return self._tiles.get((channel, address))
+        return self._tiles.get(channel, {}).get(address)
 
     def name(self, channel: str, address: str, name: str) -> None:
         """Announces an address, so that the wall shows it before anything arrives."""
@@ -154,9 +154,7 @@ class Ledger:
         if not tile.taken:
             totals.people += 1
         tile.taken += 1
-        tile.entries.append(entry)
-        if len(tile.entries) > TILE_ENTRIES:
-            del tile.entries[0]
+        tile.entries = (*tile.entries[1 - TILE_ENTRIES :], entry)
         if self.first_at is None:
             self.first_at = now
         self.last_at = now

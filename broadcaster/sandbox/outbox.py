@@ -111,9 +111,7 @@ class Outbox:
             return None
         for left in range(retries, -1, -1):
             try:
-                async with self._session.post(
-                    url, data=body, headers=headers, allow_redirects=False
-                ) as answer:
+                async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                     await answer.read()
                     self.counts[f"{answer.status // 100}xx"] += 1
                     return answer.status

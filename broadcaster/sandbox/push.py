@@ -62,11 +62,11 @@ class Subscription:
 class Wire:
     """How a message gets to a real browser; `push_websocket` replaces this one, which knows none."""
 
-    def connected(self, user_agent: str) -> bool:
+    def connected(self, _user_agent: str, /) -> bool:
         """Whether that browser is connected now."""
         return False
 
-    async def deliver(self, subscription: Subscription, stored: Stored) -> None:
+    async def deliver(self, _subscription: Subscription, _stored: Stored, /) -> None:
         """Sends it; it stays stored until it is acknowledged."""
 
 
@@ -170,9 +170,7 @@ class Push:
     async def push_simulated(self, request: web.Request) -> web.Response:
         """POST for an endpoint of the real world, under test keys: everything is checked, nothing can be
         read."""
-        return await self._answer(
-            request, f"simulated:{request.match_info['anything']}", None, simulated=True
-        )
+        return await self._answer(request, f"simulated:{request.match_info['anything']}", None, simulated=True)
 
     async def _answer(
         self, request: web.Request, address: str, subscription: Subscription | None, simulated: bool = False
@@ -302,6 +300,4 @@ def refuse(status: int, errno: int = 999, why: str = "fault") -> web.Response:
     """An error in Mozilla's shape."""
     headers = {"WWW-Authenticate": "vapid"} if status == 401 else None
     word = _WORDS.get(status, "Error")
-    return json_reply(
-        {"code": status, "errno": errno, "error": word, "message": why}, status=status, headers=headers
-    )
+    return json_reply({"code": status, "errno": errno, "error": word, "message": why}, status=status, headers=headers)

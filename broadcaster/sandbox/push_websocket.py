@@ -6,6 +6,7 @@ with the subprotocol `push-notification`: hello, register, unregister, notificat
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -31,12 +32,12 @@ class Sockets(Wire):
         """The websocket, at `/push/`."""
         return [web.get("/push/", self.connect, allow_head=False)]
 
-    def connected(self, user_agent: str) -> bool:
+    def connected(self, user_agent: str, /) -> bool:
         """Whether that browser is connected now."""
         socket = self._sockets.get(user_agent)
         return socket is not None and not socket.closed
 
-    async def deliver(self, subscription: Subscription, stored: Stored) -> None:
+    async def deliver(self, subscription: Subscription, stored: Stored, /) -> None:
         """Sends a notification; it stays stored until the browser acknowledges it."""
         message = {
             "messageType": "notification",
@@ -78,9 +79,7 @@ class Sockets(Wire):
             await socket.close(code=1001)
 
     def _of(self, user_agent: str) -> list[Subscription]:
-        return [
-            s for s in self._push.subscriptions.values() if s.browser is None and s.user_agent == user_agent
-        ]
+        return [s for s in self._push.subscriptions.values() if s.browser is None and s.user_agent == user_agent]
 
     async def _hello(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> str:
         given = str(message.get("uaid") or "")
@@ -112,29 +111,21 @@ class Sockets(Wire):
                 if subscription.channel == message.get("channelID"):
                     subscription.gone = True
                     subscription.stored.clear()
-            await _send(
-                socket, {"messageType": "unregister", "status": 200, "channelID": message.get("channelID")}
-            )
+            await _send(socket, {"messageType": "unregister", "status": 200, "channelID": message.get("channelID")})
         elif kind == "ack":
             for update in message.get("updates", []):
                 for subscription in self._of(user_agent):
                     if subscription.channel == update.get("channelID"):
-                        self._push.acknowledged(
-                            subscription, str(update.get("version")), int(update.get("code", 0))
-                        )
+                        self._push.acknowledged(subscription, str(update.get("version")), int(update.get("code", 0)))
         elif not message or kind == "ping":
             await socket.send_str("{}")
 
-    async def _register(
-        self, socket: web.WebSocketResponse, user_agent: str, message: dict[str, Any]
-    ) -> None:
+    async def _register(self, socket: web.WebSocketResponse, user_agent: str, message: dict[str, Any]) -> None:
         try:
             raw = str(message.get("key") or "").rstrip("=")
             key = b64decode(raw) if raw else None
         except ValueError:
-            await _send(
-                socket, {"messageType": "register", "status": 400, "channelID": message.get("channelID")}
-            )
+            await _send(socket, {"messageType": "register", "status": 400, "channelID": message.get("channelID")})
             return
         subscription = Subscription(os.urandom(24).hex(), key)
         subscription.user_agent, subscription.channel = user_agent, str(message.get("channelID"))
@@ -146,7 +137,5 @@ class Sockets(Wire):
 
 
 async def _send(socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):  # the browser is gone; what it did not acknowledge stays stored
         await socket.send_str(json.dumps(message))
-    except ConnectionError:
-        pass  # the browser is gone; what it did not acknowledge stays stored

@@ -55,9 +55,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     return value
 
 
-def pick(
-    value: Mapping[str, Any], readers: Mapping[str, Reader], required: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def pick(value: Mapping[str, Any], readers: Mapping[str, Reader], required: tuple[str, ...] = ()) -> dict[str, Any]:
     """Reads each field of `value` with its reader; an unknown, missing or ill-typed field is `BadInput`."""
     unknown = sorted(set(value) - set(readers))
     if unknown:

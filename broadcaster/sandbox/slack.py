@@ -23,7 +23,7 @@ from broadcaster.sandbox.slack_rules import SlackError, check_arguments, check_m
 
 Arguments = dict[str, Any]
 _ERROR = web.ResponseKey("slack error", str)
-Handler = Callable[[web.Request, Arguments], Awaitable[web.Response]]
+Handler = Callable[[Arguments], Awaitable[web.Response]]
 
 
 class Slack:
@@ -73,7 +73,7 @@ class Slack:
 
             async def take() -> web.Response:
                 try:
-                    return await handler(request, arguments)
+                    return await handler(arguments)
                 except SlackError as error:
                     return self._refused(error, method)
 
@@ -104,11 +104,11 @@ class Slack:
 
     # -- methods
 
-    async def _auth_test(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _auth_test(self, _arguments: Arguments) -> web.Response:
         names = {"url": "https://sandbox.invalid/", "team": "Sandbox", "user": "broadcaster"}
         return json_reply({"ok": True, **names, "team_id": TEAM_ID, "user_id": BOT_USER, "bot_id": BOT_ID})
 
-    async def _post_message(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _post_message(self, arguments: Arguments) -> web.Response:
         check_arguments("chat.postMessage", arguments, required=("channel",))
         text, blocks, metadata = check_message(arguments)
         conversation = self.directory.resolve(str(arguments["channel"]))
@@ -127,7 +127,7 @@ class Slack:
         conversation.posts.append(post)
         return json_reply({"ok": True, "channel": conversation.id, "ts": ts, "message": post.as_json(True)})
 
-    async def _update(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _update(self, arguments: Arguments) -> web.Response:
         check_arguments("chat.update", arguments, required=("channel", "ts"))
         text, blocks, metadata = check_message(arguments)
         conversation = self.directory.resolve(str(arguments["channel"]))
@@ -137,14 +137,14 @@ class Slack:
         answer = {"ok": True, "channel": conversation.id, "ts": post.ts, "text": text}
         return json_reply({**answer, "message": post.as_json(True)})
 
-    async def _delete(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _delete(self, arguments: Arguments) -> web.Response:
         check_arguments("chat.delete", arguments, required=("channel", "ts"))
         conversation = self.directory.resolve(str(arguments["channel"]))
         post = conversation.posts.pop(conversation.find(str(arguments["ts"])))
         post.entry.status = "deleted"
         return json_reply({"ok": True, "channel": conversation.id, "ts": post.ts})
 
-    async def _open(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _open(self, arguments: Arguments) -> web.Response:
         users = str(arguments.get("users") or "")
         if arguments.get("channel"):
             conversation = self.directory.resolve(str(arguments["channel"]))
@@ -159,7 +159,7 @@ class Slack:
             channel |= {"is_im": True, "user": conversation.address, "is_open": True}
         return json_reply({"ok": True, "channel": channel})
 
-    async def _history(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _history(self, arguments: Arguments) -> web.Response:
         check_arguments("conversations.history", arguments, required=("channel",))
         conversation = self.directory.resolve(str(arguments["channel"]))
         limit = _limit(arguments.get("limit", 100), 999)
@@ -179,7 +179,7 @@ class Slack:
             body["response_metadata"] = {"next_cursor": "next_ts:" + page[-1].ts}
         return json_reply(body)
 
-    async def _users_list(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _users_list(self, arguments: Arguments) -> web.Response:
         limit = _limit(arguments.get("limit", 0), 1000) if arguments.get("limit") else 1000
         start = _cursor(arguments.get("cursor"), "user:") or "0"
         if not start.isdigit():
@@ -190,7 +190,7 @@ class Slack:
         cursor = f"user:{int(start) + limit}" if more else ""
         return json_reply({"ok": True, "members": page, "response_metadata": {"next_cursor": cursor}})
 
-    async def _lookup_by_email(self, request: web.Request, arguments: Arguments) -> web.Response:
+    async def _lookup_by_email(self, arguments: Arguments) -> web.Response:
         check_arguments("users.lookupByEmail", arguments, required=("email",))
         return json_reply({"ok": True, "user": self.directory.by_email(str(arguments["email"]))})
 
@@ -285,7 +285,5 @@ def _within(ts: str, oldest: str, latest: str, inclusive: bool) -> bool:
 
 def _blocks_text(blocks: list[Any] | None) -> str:
     """What a person would read of blocks that came without a text."""
-    parts = [
-        b["text"]["text"] for b in blocks or [] if isinstance(b.get("text"), dict) and "text" in b["text"]
-    ]
+    parts = [b["text"]["text"] for b in blocks or [] if isinstance(b.get("text"), dict) and "text" in b["text"]]
     return "\n".join(parts)

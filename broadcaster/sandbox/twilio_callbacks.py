@@ -34,9 +34,7 @@ class Callbacks:
         self._settings = settings
         self._outbox = outbox
 
-    def report(
-        self, url: str, final: dict[str, str], earlier: tuple[str, ...], odd: Mapping[str, float]
-    ) -> None:
+    def report(self, url: str, final: dict[str, str], earlier: tuple[str, ...], odd: Mapping[str, float]) -> None:
         """Queues a message's callbacks: those `earlier` statuses that are wanted, then the final one."""
         if "callback_lost" in odd:
             return

@@ -50,7 +50,7 @@ class Wall:
         """Relative to `/_sandbox`."""
         return [web.get("/stream", self.stream, allow_head=False)]
 
-    async def page(self, request: web.Request) -> web.Response:
+    async def page(self, _request: web.Request) -> web.Response:
         """The page, with the latest messages already in its table."""
         summary = self._ledger.summary()["channels"]
         html = (_STATIC / "wall.html").read_text()
@@ -71,9 +71,7 @@ class Wall:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: first `all` (every tile), then `some` (what changed), five times a second at
         most."""
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
         task = asyncio.current_task()
         assert task is not None  # a handler always runs in a task

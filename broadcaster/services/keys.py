@@ -14,7 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
+from typing import Any
 
+from sqlalchemy import Row
 from uuid_utils import uuid7
 
 from broadcaster.domain.errors import Forbidden, Invalid, NotFound, NotSignedIn
@@ -102,6 +104,14 @@ class Keys:
             self._cache[digest] = (time.monotonic() + _CACHE_SECONDS, caller)
         return caller
 
+    def by_uid(self, uid: str) -> Caller:
+        """The caller behind a key's id, for a signed session. Raises NotSignedIn once the key is revoked."""
+        with self._database.read() as connection:
+            row = store.by_uid(connection, uid)
+        if row is None or row.revoked_at is not None:
+            raise NotSignedIn("This session's API key is not known, or was revoked.")
+        return _caller(row)
+
     def _look_up(self, key: str) -> Caller:
         refused = NotSignedIn("This API key is not known, or was revoked.")
         form = _FORM.fullmatch(key)
@@ -112,8 +122,7 @@ class Keys:
         given = hashlib.sha256(form[3].encode()).digest()
         if row is None or not hmac.compare_digest(given, row.secret_hash) or row.revoked_at is not None:
             raise refused
-        scopes = frozenset(Scope(s) for s in json.loads(row.scopes))
-        return Caller(row.id, row.uid, row.name, scopes, row.test)
+        return _caller(row)
 
 
 class RequestRate:
@@ -133,6 +142,10 @@ class RequestRate:
             return 60 - (now - seen[0])
         seen.append(now)
         return 0.0
+
+
+def _caller(row: Row[Any]) -> Caller:
+    return Caller(row.id, row.uid, row.name, frozenset(Scope(s) for s in json.loads(row.scopes)), row.test)
 
 
 def _scope(text: str) -> Scope:

@@ -15,6 +15,10 @@ def by_prefix(connection: Connection, prefix: str) -> Row[Any] | None:
     return connection.execute(select(api_keys).where(api_keys.c.prefix == prefix)).one_or_none()
 
 
+def by_uid(connection: Connection, uid: str) -> Row[Any] | None:
+    return connection.execute(select(api_keys).where(api_keys.c.uid == uid)).one_or_none()
+
+
 def all_keys(connection: Connection) -> list[dict[str, object]]:
     columns = [c for c in api_keys.columns if c.name not in ("id", "secret_hash")]
     rows = connection.execute(select(*columns).order_by(api_keys.c.id.desc()))

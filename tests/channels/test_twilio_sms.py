@@ -30,7 +30,9 @@ def test_every_known_code_has_its_outcome(code: int) -> None:
 
 
 def test_the_table_says_what_the_facts_say() -> None:
-    by_scope = {scope: {c for c, o in TWILIO_CODES.items() if isinstance(o, Rejected) and o.scope is scope} for scope in Scope}
+    by_scope = {
+        scope: {c for c, o in TWILIO_CODES.items() if isinstance(o, Rejected) and o.scope is scope} for scope in Scope
+    }
     stop = {20003, 21212, 21603, 21606, 21659, 21701, 21702, 21703, 21704, 21705, 30002, 30034}
     assert stop <= by_scope[Scope.CHANNEL]
     assert by_scope[Scope.ADDRESS] == {21211, 21614, 21610, 30004, 30005, 30006}
@@ -141,7 +143,9 @@ def test_it_takes_mobile_numbers(raw: str, value: str) -> None:
     assert address.masked == f"{value[:3]}…{value[-3:]}"
 
 
-@pytest.mark.parametrize("raw", ["", "abc", "020 7946 0000", "+4477009001234", "0770090012", "999", "+999123", "07911 123456 ext 5"])
+@pytest.mark.parametrize(
+    "raw", ["", "abc", "020 7946 0000", "+4477009001234", "0770090012", "999", "+999123", "07911 123456 ext 5"]
+)
 def test_it_refuses_the_rest_without_repeating_it(raw: str) -> None:
     with pytest.raises(InvalidAddress) as refused:
         CHANNEL.parse_address(raw)
@@ -171,7 +175,9 @@ def test_the_clock_is_the_readers() -> None:
 
 
 def test_word_processors_cost_nothing() -> None:
-    content = CHANNEL.render(message(title="Email\u2019s down \u2013 don\u2019t retry", body="\u201cWait\u201d\u2026"), TO)
+    content = CHANNEL.render(
+        message(title="Email\u2019s down \u2013 don\u2019t retry", body="\u201cWait\u201d\u2026"), TO
+    )
     assert CHANNEL.quote(content).encoding == gsm.GSM_7
     assert CHANNEL.quote(content).warnings == ()
 
@@ -255,7 +261,17 @@ GOOD = _callback(SENT)
         replace(GOOD, query={"d": tokens.sign(SECRET, "receipt", 7)}),
         replace(GOOD, query={"d": "7.3.é"}),
     ],
-    ids=["unsigned", "other key", "other body", "other url", "no token", "rubbish", "other purpose", "no attempt", "not ascii"],
+    ids=[
+        "unsigned",
+        "other key",
+        "other body",
+        "other url",
+        "no token",
+        "rubbish",
+        "other purpose",
+        "no attempt",
+        "not ascii",
+    ],
 )
 def test_a_callback_that_does_not_hold_is_refused(callback: Callback) -> None:
     with pytest.raises(CallbackRefused):
@@ -265,13 +281,17 @@ def test_a_callback_that_does_not_hold_is_refused(callback: Callback) -> None:
 def test_the_signature_covers_names_that_come_twice() -> None:
     url, body = receipt_url("sms", 7, 3), b"MessageStatus=sent&X=b&X=a"
     signature = RequestValidator(TOKEN).compute_signature(url + "MessageStatussentXaXb", {})
-    receipt = CHANNEL.read_receipt(Callback(url, {"x-twilio-signature": signature}, {"d": url.partition("?d=")[2]}, body))
+    receipt = CHANNEL.read_receipt(
+        Callback(url, {"x-twilio-signature": signature}, {"d": url.partition("?d=")[2]}, body)
+    )
     assert receipt == Receipt(7, 3, "accepted")
 
 
 def test_check_says_what_the_operator_can_do() -> None:
     async def main(status: int) -> str | None:
-        page = answering(lambda seen: web.Response(status=status, text=json.dumps({"code": 20003, "message": "Authenticate"})))
+        page = answering(
+            lambda seen: web.Response(status=status, text=json.dumps({"code": 20003, "message": "Authenticate"}))
+        )
         async with provider(page) as there, SMS.open(there.origin) as channel:
             return await channel.check()
 

@@ -2,13 +2,13 @@ import json
 from base64 import urlsafe_b64decode
 from typing import Any
 
-import http_ece  # type: ignore[import-untyped]
+import http_ece
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from py_vapid import Vapid02  # type: ignore[import-untyped]
-from py_vapid.jwt import decode  # type: ignore[import-untyped]
+from py_vapid import Vapid02
+from py_vapid.jwt import decode
 from rig import (
     PUSH,
     SECRET,
@@ -77,7 +77,10 @@ def test_only_404_and_410_disable_a_subscription() -> None:
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (403, "the VAPID credentials in the authorization header do not correspond to the credentials used to create the subscriptions.\n"),
+        (
+            403,
+            "the VAPID credentials in the authorization header do not correspond to the credentials used to create the subscriptions.\n",
+        ),
         (401, json.dumps({"code": 401, "errno": 109, "error": "Unauthorized", "message": "VAPID public key mismatch"})),
         (400, json.dumps({"reason": "VapidPkHashMismatch"})),
     ],
@@ -155,9 +158,7 @@ def _post(what: Any, envelope: Any = None, **config: Any) -> tuple[Seen, str]:
 
 def test_the_browser_can_decrypt_what_was_rendered() -> None:
     private = ec.generate_private_key(ec.SECP256R1())
-    point = private.public_key().public_bytes(
-        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    )
+    point = private.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     keys = {"p256dh": b64(point), "auth": b64(b"0123456789abcdef")}
     what = message()
 
@@ -244,11 +245,11 @@ def test_the_payload_is_the_declarative_shape() -> None:
     }
 
 
-@pytest.mark.parametrize("char", ["x", "é", "😀", '"', "\n", "word "])
+@pytest.mark.parametrize("char", ["x", "é", "😀", '"', "\nx", "word "])
 def test_a_long_body_is_shortened_and_the_rest_is_not(char: str) -> None:
     what = message(title="T" * 300, body="a" + char * 5000 + "a")
     payload, notification = _notification(CHANNEL, what)
-    assert 2500 < len(payload) <= 2700
+    assert 2690 < len(payload) <= 2700
     assert notification["title"] == "T" * 300
     assert notification["navigate"] == TO.link
     assert notification["body"].endswith("…")
@@ -288,7 +289,12 @@ def test_it_takes_a_subscription_and_shows_little_of_it() -> None:
         {"keys": {**browser_keys(1), "auth": "é" * 22}},
         {"keys": {**browser_keys(1), "auth": 5}},
         {"keys": {**browser_keys(1), "p256dh": b64(b"\x04" + b"\x01" * 64)}},
-        {"keys": {**browser_keys(1), "p256dh": b64(b"\x02" + urlsafe_b64decode(browser_keys(1)["p256dh"] + "=")[1:33])}},
+        {
+            "keys": {
+                **browser_keys(1),
+                "p256dh": b64(b"\x02" + urlsafe_b64decode(browser_keys(1)["p256dh"] + "=")[1:33]),
+            }
+        },
     ],
 )
 def test_it_refuses_other_subscriptions(change: dict[str, Any]) -> None:
@@ -296,7 +302,7 @@ def test_it_refuses_other_subscriptions(change: dict[str, Any]) -> None:
         CHANNEL.parse_address(json.dumps({"endpoint": MOZILLA, "keys": browser_keys(1), **change}))
 
 
-@pytest.mark.parametrize("raw", ["", "null", "[]", '"x"', "{", "{}", "5", "[" * 100_000])
+@pytest.mark.parametrize("raw", ["", "null", "[]", '"x"', "{", "{}", "5", "[" * 100_000, "[" * 4000])
 def test_it_refuses_rubbish(raw: str) -> None:
     with pytest.raises(InvalidAddress):
         CHANNEL.parse_address(raw)
@@ -315,13 +321,17 @@ def test_shown_is_delivered_and_failed_says_nothing_yet() -> None:
     assert _receipt(b'{"event": "failed", "reason": "no permission"}') is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"shown"', b'{"event": 1}', b'{"event": "eaten"}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'"shown"', b'{"event": 1}', b'{"event": "eaten"}', b"\xff", b"[" * 100_000]
+)
 def test_other_receipts_are_refused(body: bytes) -> None:
     with pytest.raises(CallbackRefused):
         _receipt(body)
 
 
-@pytest.mark.parametrize("token", ["", "x", "7.3.AAAA", tokens.sign(SECRET, "message", 7, 3), tokens.sign(b"other", "receipt", 7, 3)])
+@pytest.mark.parametrize(
+    "token", ["", "x", "7.3.AAAA", tokens.sign(SECRET, "message", 7, 3), tokens.sign(b"other", "receipt", 7, 3)]
+)
 def test_a_receipt_without_our_token_is_refused(token: str) -> None:
     with pytest.raises(CallbackRefused):
         _receipt(b'{"event": "shown"}', token)
@@ -346,7 +356,13 @@ def test_what_is_no_key_is_refused(private: str) -> None:
 
 @pytest.mark.parametrize(
     ("subject", "fine"),
-    [("mailto:it@trust.example", True), ("https://trust.example", True), ("mailto:it@localhost", False), ("it@trust.example", False), ("", False)],
+    [
+        ("mailto:it@trust.example", True),
+        ("https://trust.example", True),
+        ("mailto:it@localhost", False),
+        ("it@trust.example", False),
+        ("", False),
+    ],
 )
 def test_check_wants_a_subject_that_push_services_take(subject: str, fine: bool) -> None:
     channel = push("http://127.0.0.1:1", subject=subject, allowed=Allowed())

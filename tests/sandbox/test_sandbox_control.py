@@ -284,6 +284,19 @@ def test_it_runs_as_a_process_and_stops_on_sigterm():
         assert process.stdout is not None
         line = process.stdout.readline()
         assert re.fullmatch(r"sandbox listening on http://127\.0\.0\.1:\d+\n", line)
+        asyncio.run(_reset_under_uvloop(line.split()[-1]))
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=5)
         assert (out, err, process.returncode) == ("", "", 0)
+
+
+async def _reset_under_uvloop(origin):
+    """uvloop's transports differ from asyncio's, so a reset is tried there, too."""
+    async with aiohttp.ClientSession() as http:
+        fault = {"provider": "slack", "kind": "reset_before", "operation": "any"}
+        async with http.post(f"{origin}/_sandbox/faults", json=fault) as r:
+            assert r.status == 201
+        headers = {"Authorization": f"Bearer {credentials.SLACK_TOKEN}", "Connection": "close"}
+        with pytest.raises(aiohttp.ClientOSError) as caught:
+            await http.post(f"{origin}/slack/api/auth.test", headers=headers)
+        assert caught.value.errno == errno.ECONNRESET

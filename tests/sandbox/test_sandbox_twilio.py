@@ -320,7 +320,10 @@ def test_basic_text_takes_160_or_153_a_segment(text):
         ("€" * 80, 1),
         ("€" * 81, 2),
         ("x" * 151 + "€" + "x" * 153, 2),
-        ("x" * 152 + "€" + "x" * 152, 3),  # 306 septets, but the escape pair does not fit in the first part's last place
+        (
+            "x" * 152 + "€" + "x" * 152,
+            3,
+        ),  # 306 septets, but the escape pair does not fit in the first part's last place
         ("ŵ" * 70, 1),
         ("ŵ" * 71, 2),
         ("😀" * 35, 1),

@@ -114,7 +114,7 @@
   }
 
   // Until somebody chooses a tile, the screen beside the wall follows the newest message, once a second at most.
-  let followed = 0, showing = null;
+  let followed = -1000, showing = null;
   function follow(latest) {
     const t = !chosen && latest.length && tiles[latest[0].tile];
     if (!t || t === showing || performance.now() - followed < 1000) return;

@@ -1,0 +1,119 @@
+"""The thread that makes losing a wake-up harmless: it looks in the database for what is due.
+
+It wakes a worker through Celery; when Redis is away, or a wake-up was lost, it does the work itself. So there is no
+beat, no leader, and delivery goes on with Redis dead. It acts only while this process's slot has been idle for the
+grace time, so with Redis up Celery tasks run (nearly) everything.
+"""
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from broadcaster.services.processes import release_dead_owners
+from broadcaster.store import alerts, batches
+from broadcaster.store import processes as process_store
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+CRITICAL_LOOK: Final = 0.25  # s between looks
+LOOK: Final = 1.0
+CRITICAL_GRACE: Final = 300  # ms that a wake-up has before the poller does it
+GRACE: Final = 2_000
+WAKE_AGAIN: Final = 5_000  # ms after which a due batch is woken once more
+WAKE_AT_ONCE: Final = 200
+PROBE_SECONDS: Final = 2.0
+
+
+class Poller:
+    """One per worker process."""
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+        self._next_housekeeping = 0.0
+        self._next_probe = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(CRITICAL_LOOK * random.uniform(0.8, 1.2)):
+            try:
+                self._look()
+            except OperationalError as error:
+                log.warning("poller.database_unavailable", error=type(error).__name__)
+                self._stopping.wait(1.0)
+            except Exception as error:  # noqa: BLE001 - a poller that dies takes a promise with it
+                log.error("poller.bug", error=type(error).__name__, exc_info=error)
+                self._stopping.wait(1.0)
+
+    def _look(self) -> None:
+        runtime = self._runtime
+        if time.monotonic() >= self._next_housekeeping:
+            self._next_housekeeping = time.monotonic() + LOOK * random.uniform(0.8, 1.2)
+            self._housekeeping()
+        wake_ups = runtime.wiring.wake_ups
+        if wake_ups.down:
+            self._probe()
+        if not wake_ups.down:
+            self._wake()
+        self._do_what_waits(redis_down=wake_ups.down)
+
+    def _probe(self) -> None:
+        if time.monotonic() >= self._next_probe:
+            self._next_probe = time.monotonic() + PROBE_SECONDS
+            self._runtime.wiring.wake_ups.probe()
+
+    def _wake(self) -> None:
+        """Sends wake-ups for what came due by its time, or was woken long ago."""
+        wiring = self._runtime.wiring
+        with wiring.database.read() as connection:
+            if not (batches.any_due(connection) or alerts.any_step_due(connection)):
+                return
+        with wiring.database.write() as connection:
+            steps = alerts.steps_to_wake(connection, again_after=WAKE_AGAIN)
+            due = batches.to_wake(connection, again_after=WAKE_AGAIN, limit=WAKE_AT_ONCE)
+        for priority in steps:
+            wiring.wake_ups.plan(priority)
+        for _, priority in due:
+            wiring.wake_ups.deliver(priority)
+
+    def _do_what_waits(self, *, redis_down: bool) -> None:
+        """Does the work where no task came for it. An idle slot and work past its grace: the wake-up was lost."""
+        runtime = self._runtime
+        idle_ms = (time.monotonic() - runtime.idle_since) * 1000
+        for lowest, grace in ((0, CRITICAL_GRACE), (runtime.lowest, GRACE)):
+            if runtime.slot.locked() or (not redis_down and idle_ms < grace):
+                continue
+            if self._anything_past(0 if redis_down else grace):
+                runtime.drain_up_to(lowest, grace=0 if redis_down else grace)
+
+    def _anything_past(self, _grace: int) -> bool:
+        with self._runtime.wiring.database.read() as connection:
+            return batches.any_due(connection) or alerts.any_step_due(connection)
+
+    def _housekeeping(self) -> None:
+        """Once a second: dead owners' leases, samples of reach, expired alerts, forgotten processes."""
+        wiring = self._runtime.wiring
+        release_dead_owners(wiring.database)
+        wiring.progress.sample()
+        with wiring.database.read() as connection:
+            over = alerts.expired_with_work(connection)
+        for alert in over:
+            with wiring.database.write() as connection:
+                alerts.drop_steps(connection, alert)
+                batches.make_due(connection, alert, 0)
+        if random.random() < 0.01:
+            with wiring.database.write() as connection:
+                process_store.sweep(connection)

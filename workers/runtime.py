@@ -1,0 +1,153 @@
+"""What one worker process has: its wiring, an event loop in a thread, the slot, the lease keeper and the poller."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Final
+
+import structlog
+import uvloop
+from sqlalchemy.exc import OperationalError
+
+from broadcaster.domain.messages import PRIORITY, Severity
+from broadcaster.queue import CRITICAL
+from broadcaster.services.processes import owner
+from broadcaster.settings import Settings
+from broadcaster.store import processes
+from broadcaster.wiring import Wiring
+from workers.poller import Poller
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS: Final = 5.0  # a task gives its slot back after this long; TERM waits for it
+KEEPER_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 12.0
+
+
+class EventLoop:
+    """One asyncio loop on a daemon thread, so that threads may hand it coroutines."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(2)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+class Runtime:
+    """One slot: a task and the poller never work at the same time, and the slot is taken before any lease."""
+
+    def __init__(self, settings: Settings, *, lowest: int) -> None:
+        self.wiring = Wiring(settings)
+        self.lowest = lowest
+        self.loop = EventLoop()
+        for channel in self.wiring.channels.all():
+            self.loop.submit(channel.open()).result(10)
+        self.planner = self.wiring.planner()
+        self.deliverer = self.wiring.deliverer(self.loop)
+        self.slot = threading.Lock()
+        self.idle_since = time.monotonic()
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper.start()
+        self.poller = Poller(self)
+        self.poller.start()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def drain(self, *, by_task: bool, grace: int = 0) -> int:
+        """Plans and delivers what is due, most urgent first, for DRAIN_SECONDS at most. How much it did."""
+        with self.slot:
+            done, until = 0, time.monotonic() + DRAIN_SECONDS
+            try:
+                while not self.stopping and self._one(by_task=by_task, grace=grace):
+                    done += 1
+                    if time.monotonic() >= until:
+                        self.wiring.wake_ups.deliver(self.lowest)  # there may be more: somebody look
+                        break
+            finally:
+                self.idle_since = time.monotonic()
+        return done
+
+    def stop(self) -> None:
+        """Finishes the chunk under way, then leaves. Bounded: whatever hangs is left to the lease."""
+        self._stopping.set()
+        self.deliverer.stop()
+        self.poller.stop()
+        if self.slot.acquire(timeout=STOP_SECONDS):
+            for channel in self.wiring.channels.all():
+                self.loop.submit(channel.close()).result(2)
+            try:
+                with self.wiring.database.write() as connection:
+                    processes.leave(connection, owner())
+            except OperationalError:
+                log.warning("runtime.left_unsigned")
+        self.wiring.wake_ups.close()
+        self.loop.close()
+
+    def _one(self, *, by_task: bool, grace: int) -> bool:
+        if self.planner.run_one(lowest=self.lowest, grace=grace):
+            return True
+        return self.deliverer.run_one(lowest=self.lowest, grace=grace, by_task=by_task)
+
+    def _keep(self) -> None:
+        """Renews the running batch's lease and says that this process lives."""
+        beaten = 0.0
+        name = f"{'critical' if self.lowest == 0 else 'bulk'}-{os.getpid()}"
+        while not self._stopping.wait(KEEPER_SECONDS):
+            try:
+                self.deliverer.keep_lease()
+                if time.monotonic() - beaten >= 1.0:
+                    self._beat(name)
+                    beaten = time.monotonic()
+            except OperationalError as error:
+                log.warning("runtime.keeper_waits", error=type(error).__name__)
+
+    def _beat(self, name: str) -> None:
+        lost = self.wiring.limiter.lost
+        with self.wiring.database.write() as connection:
+            processes.beat(
+                connection, owner(), kind="worker", name=name, redis_lost=lost, consumed=self.deliverer.consumed
+            )
+            somebody = processes.alive(connection)[1]
+        self.wiring.limiter.somebody_lost_redis(somebody and not lost)
+
+
+_runtime: Runtime | None = None
+
+
+def lowest_priority(queue: str) -> int:
+    """The least urgent priority a worker of this queue takes: the critical worker keeps itself free for the rest."""
+    return PRIORITY[Severity.CRITICAL] if queue == CRITICAL else PRIORITY[Severity.LOW]
+
+
+def start(*, lowest: int) -> None:
+    """Makes this process's runtime. Called in each worker child, after the fork."""
+    global _runtime
+    _runtime = Runtime(Settings(), lowest=lowest)
+
+
+def current() -> Runtime:
+    if _runtime is None:
+        raise RuntimeError("this process is no worker child")
+    return _runtime
+
+
+def stop() -> None:
+    if _runtime is not None:
+        _runtime.stop()
