@@ -1,6 +1,8 @@
 """The one place that turns settings into objects. Made once per process, after any fork."""
 
+import logging
 import os
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from typing import Final
 
 import redis
 import structlog
-from sqlalchemy.exc import OperationalError
+from prometheus_client import Gauge
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from broadcaster.channels.endpoints import Allowed
 from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, public_key
@@ -31,7 +34,7 @@ from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
-from broadcaster.store import processes
+from broadcaster.store import batches, processes, routes
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -41,6 +44,9 @@ SANDBOX_ACCOUNT_SID: Final = "AC" + "5a" * 16
 SANDBOX_AUTH_TOKEN: Final = "5a4db0c5" * 4
 SANDBOX_MESSAGING_SERVICE_SID: Final = "MG" + "5a" * 16
 SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"
+_WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
+_BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
+_RUNS: Final = Gauge("broadcaster_batch_runs", "Batch runs ever, by what began them", ["by"])
 _SANDBOX_SUBJECT: Final = "mailto:sandbox@alert-broadcaster.invalid"
 
 
@@ -63,7 +69,9 @@ class Wiring:
     @cached_property
     def secret(self) -> bytes:
         given = self.settings.secret_key.get_secret_value()
-        return given.encode() if given else _kept(self.settings.data_dir / "secret.key", lambda: secrets.token_urlsafe(48))
+        return (
+            given.encode() if given else _kept(self.settings.data_dir / "secret.key", lambda: secrets.token_urlsafe(48))
+        )
 
     @cached_property
     def vapid_private_key(self) -> str:
@@ -80,7 +88,9 @@ class Wiring:
         if self.sandbox_only:
             stand_ins = self._sandboxed(simulate=False)
             return ChannelSet(live=stand_ins, sandbox=stand_ins)
-        return ChannelSet(live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {})
+        return ChannelSet(
+            live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {}
+        )
 
     @cached_property
     def wake_ups(self) -> WakeUps:
@@ -139,6 +149,31 @@ class Wiring:
             secret=self.secret,
             public_url=self.settings.resolved_public_url,
         )
+
+    def readiness(self) -> dict[str, str | None]:
+        """Part -> None when ready, else one sentence. Only the database is needed to accept alerts."""
+        found: dict[str, str | None] = {"database": None, "redis": None, "workers": None, "routes": None}
+        try:
+            with self.database.read() as connection:
+                if not processes.alive(connection)[0]:
+                    found["workers"] = "No worker has been seen for 5 s; alerts are kept until one comes."
+                paused = [row.name for row in routes.paused(connection)]
+            if paused:
+                found["routes"] = f"Paused: {', '.join(paused)}."
+        except SQLAlchemyError:
+            found["database"] = found["workers"] = "The database does not answer."
+        if not self.wake_ups.probe():
+            found["redis"] = "Redis does not answer; alerts are accepted and delivered all the same."
+        return found
+
+    def observe(self) -> None:
+        """Brings the gauges up to date, for one scrape."""
+        with self.database.read() as connection:
+            _WORKERS.set(processes.alive(connection)[0])
+            _BATCHES_DUE.set(batches.count_due(connection))
+            by_task, by_poller = batches.runs(connection)
+        _RUNS.labels("task").set(by_task)
+        _RUNS.labels("poller").set(by_poller)
 
     # ---- channels ----------------------------------------------------------------------------------------------
 
@@ -242,3 +277,46 @@ def _kept(path: Path, make: Callable[[], str]) -> bytes:
         finally:
             fresh.unlink()
     return path.read_text().strip().encode()
+
+
+_NUMBER: Final = re.compile(
+    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/m/|[?&]d=)[^\s\"'&]+"
+)
+
+
+def configure_log(settings: Settings) -> None:
+    """Log lines are events with fields, on stderr; the standard library's loggers go the same way.
+
+    A last net masks phone numbers, keys and signed links wherever they stand; the first is not to log them.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    render: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if settings.log_format == "text":
+        render = structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render, _mask],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(settings.log_level)
+    for name in ("uvicorn.access", "alembic", "twilio", "slack_sdk", "aiohttp.access", "celery.redirected"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _mask(_logger: object, _name: str, rendered: "structlog.typing.EventDict | str") -> str:
+    return _NUMBER.sub(lambda m: (m[1] or m[2] or "+") + "…", str(rendered))

@@ -96,10 +96,10 @@ class Poller:
         for lowest, grace in ((0, CRITICAL_GRACE), (runtime.lowest, GRACE)):
             if runtime.slot.locked() or (not redis_down and idle_ms < grace):
                 continue
-            if self._anything_past(0 if redis_down else grace):
-                runtime.drain_up_to(lowest, grace=0 if redis_down else grace)
+            if self._anything_due():
+                runtime.drain(by_task=False, lowest=lowest, grace=0 if redis_down else grace)
 
-    def _anything_past(self, _grace: int) -> bool:
+    def _anything_due(self) -> bool:
         with self._runtime.wiring.database.read() as connection:
             return batches.any_due(connection) or alerts.any_step_due(connection)
 

@@ -70,12 +70,13 @@ class Runtime:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def drain(self, *, by_task: bool, grace: int = 0) -> int:
+    def drain(self, *, by_task: bool, lowest: int | None = None, grace: int = 0) -> int:
         """Plans and delivers what is due, most urgent first, for DRAIN_SECONDS at most. How much it did."""
+        lowest = self.lowest if lowest is None else lowest
         with self.slot:
             done, until = 0, time.monotonic() + DRAIN_SECONDS
             try:
-                while not self.stopping and self._one(by_task=by_task, grace=grace):
+                while not self.stopping and self._one(lowest, by_task=by_task, grace=grace):
                     done += 1
                     if time.monotonic() >= until:
                         self.wiring.wake_ups.deliver(self.lowest)  # there may be more: somebody look
@@ -84,11 +85,15 @@ class Runtime:
                 self.idle_since = time.monotonic()
         return done
 
-    def stop(self) -> None:
-        """Finishes the chunk under way, then leaves. Bounded: whatever hangs is left to the lease."""
+    def stop_claiming(self) -> None:
+        """Begins nothing new; the chunk under way is finished and committed."""
         self._stopping.set()
         self.deliverer.stop()
         self.poller.stop()
+
+    def stop(self) -> None:
+        """Finishes the chunk under way, then leaves. Bounded: whatever hangs is left to the lease."""
+        self.stop_claiming()
         if self.slot.acquire(timeout=STOP_SECONDS):
             for channel in self.wiring.channels.all():
                 self.loop.submit(channel.close()).result(2)
@@ -100,14 +105,14 @@ class Runtime:
         self.wiring.wake_ups.close()
         self.loop.close()
 
-    def _one(self, *, by_task: bool, grace: int) -> bool:
-        if self.planner.run_one(lowest=self.lowest, grace=grace):
+    def _one(self, lowest: int, *, by_task: bool, grace: int) -> bool:
+        if self.planner.run_one(lowest=lowest, grace=grace):
             return True
-        return self.deliverer.run_one(lowest=self.lowest, grace=grace, by_task=by_task)
+        return self.deliverer.run_one(lowest=lowest, grace=grace, by_task=by_task)
 
     def _keep(self) -> None:
         """Renews the running batch's lease and says that this process lives."""
-        beaten = 0.0
+        beaten = -1.0
         name = f"{'critical' if self.lowest == 0 else 'bulk'}-{os.getpid()}"
         while not self._stopping.wait(KEEPER_SECONDS):
             try:
@@ -146,6 +151,11 @@ def current() -> Runtime:
     if _runtime is None:
         raise RuntimeError("this process is no worker child")
     return _runtime
+
+
+def stop_claiming() -> None:
+    if _runtime is not None:
+        _runtime.stop_claiming()
 
 
 def stop() -> None:

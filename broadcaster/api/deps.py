@@ -1,5 +1,6 @@
 """What routes are given: the wired application and the caller, with the scope that the route asks for."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, cast
 
@@ -7,11 +8,11 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from broadcaster.domain.errors import NotSignedIn
+from broadcaster.domain.errors import NotSignedIn, TooMany
 from broadcaster.services.keys import Caller, Scope
 from broadcaster.wiring import Wiring
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key from `broadcaster keys create`.")
+bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key from `broadcaster keys create`.")
 
 
 def get_wiring(request: Request) -> Wiring:
@@ -25,13 +26,16 @@ def require(scope: Scope) -> Callable[..., Caller]:
     """A dependency that answers 401 without a valid key and 403 where the key lacks ``scope``."""
 
     def dependency(
-        wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+        wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
     ) -> Caller:
         if bearer is None:
             raise NotSignedIn(
                 "Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`."
             )
-        caller = wired.keys.authenticate(bearer.credentials)
+        caller = wired.keys.authenticate(credentials.credentials)
+        wait = wired.request_rate.wait(caller.uid)
+        if wait > 0:
+            raise TooMany("This key has made too many requests in the last minute.", retry_after=math.ceil(wait))
         caller.must_have(scope)
         return caller
 

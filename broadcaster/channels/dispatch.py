@@ -1,6 +1,6 @@
-"""A chunk of envelopes becomes outcomes: concurrently, not before its slot, not after its lease, never with an exception.
+"""A chunk of envelopes becomes outcomes: concurrently, no sooner than its slot, no later than its lease, never raising.
 
-What lives here: pacing, the lease check, the brake and the last line of defence against bugs. What does not: any provider.
+What lives here: pacing, the lease check, the brake, the last line of defence against bugs. What does not: any provider.
 """
 
 import asyncio
@@ -64,8 +64,8 @@ async def dispatch(
     """Exactly one outcome per envelope, as it happens; at most ``in_flight`` requests at once.
 
     ``send`` makes one request per envelope on a ``wire.session``. ``limiter`` names whose limit an item falls under: a
-    Throttled or a refusal of the channel stops what is not yet written under the same name. Closing the iterator cancels
-    what is under way (those envelopes then have no outcome and count as uncertain).
+    Throttled or a refusal of the channel stops what is not yet written under the same name. Closing the iterator
+    cancels what is under way (those envelopes then have no outcome and count as uncertain).
     """
     waiting = deque(sorted(chunk, key=lambda pair: pair[0].not_before))
     brakes: dict[str, _Brake] = {}

@@ -1,8 +1,8 @@
 """Which outbound addresses that came from outside may be posted to (push endpoints): the guard against SSRF.
 
-A subscription's endpoint is whatever a browser, or somebody who pretends to be one, handed us. So: known push services only,
-by exact host or true suffix; https on its own port; no credentials; and no private address behind the name, checked on the very
-addresses that are then connected to. Redirects are refused in ``channels.wire``.
+A subscription's endpoint is whatever a browser, or somebody who pretends to be one, handed us. So: known push services
+only, by exact host or true suffix; https on its own port; no credentials; and no private address behind the name,
+checked on the very addresses that are then connected to. Redirects are refused in ``channels.wire``.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
 """Web push: RFC 8030 (protocol), RFC 8291 (encryption, by pywebpush), RFC 8292 (VAPID, by py_vapid).
 
-What lives here: subscriptions, the notification, sending, the service worker's receipts, keys. What does not: which hosts may
-be posted to (``endpoints``), transport faults (``wire``).
+What lives here: subscriptions, the notification, sending, the service worker's receipts, keys. What does not: which
+hosts may be posted to (``endpoints``), transport faults (``wire``).
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class WebPush:
         title, body = self._words(message, urls)
         return Content(f"{title}\n{body}", _payload(message, title, body, to.link, to.receipt_url, to.reference))
 
-    def quote(self, content: Content) -> Cost:
+    def quote(self, content: Content) -> Cost:  # noqa: ARG002
         return Cost()
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:
@@ -205,7 +205,7 @@ class WebPush:
             return URL(f"{self._config.simulate_origin.rstrip('/')}/push/simulated/{name}", encoded=True)
         return endpoint(raw, self._config.allowed)  # again: the allow-list may have changed since it was stored
 
-    async def _post(self, to: Envelope, request: "_Request | Rejected | Exception") -> Outcome:
+    async def _post(self, _: Envelope, request: "_Request | Rejected | Exception") -> Outcome:
         if isinstance(request, Rejected):
             return request
         if isinstance(request, Exception):
@@ -237,7 +237,7 @@ class WebPush:
     # Receipts
 
     def read_receipt(self, callback: Callback) -> Receipt | None:
-        """Our own service worker's post: {"event": "shown"}, or {"event": "failed", "reason": …}. The token is the proof."""
+        """Our own service worker's post, {"event": "shown"} or {"event": "failed", "reason": …}. The token is proof."""
         attempt = tokens.verify(self._config.token_secret, "receipt", callback.query.get("d", ""))
         if attempt is None or len(attempt) != 2:
             raise CallbackRefused("The token does not hold")
@@ -284,12 +284,15 @@ def classify(status: int, text: str, retry_after: str | None) -> Outcome:
 
 
 def topic(alert: str, endpoint_url: str) -> str:
-    """The same for every attempt of one alert to one subscription; 32 characters that decode as base64url (RFC 8030 §5.4, Apple)."""
+    """The same for every attempt of one alert to one subscription.
+
+    32 characters that decode as base64url (RFC 8030 §5.4; that they decode is Apple's wish).
+    """
     return _b64(hashlib.sha256(f"{alert}\n{endpoint_url}".encode()).digest()[:24])
 
 
 def generate_vapid() -> tuple[str, str]:
-    """(private, public), both base64url: 32 bytes, and the 65 of the uncompressed point that browsers subscribe with."""
+    """(private, public), both base64url: 32 bytes, and the 65 of the point that browsers subscribe with."""
     vapid = Vapid02()
     vapid.generate_keys()
     private: ec.EllipticCurvePrivateKey = vapid.private_key

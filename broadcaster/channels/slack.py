@@ -1,7 +1,7 @@
 """Slack messages (https://docs.slack.dev/reference/methods/chat.postMessage) with the official SDK.
 
-What lives here: user and channel ids, blocks, sending, look-ups. What does not: the meaning of error strings (``slack_codes``),
-transport faults (``wire``), answers and buttons (the link leads to our own page: nothing inbound is needed).
+What lives here: user and channel ids, blocks, sending, look-ups. What does not: the meaning of error strings
+(``slack_codes``), transport faults (``wire``), buttons (the link leads to our own page: nothing inbound is needed).
 """
 
 import re
@@ -142,7 +142,7 @@ class SlackMessages:
         text = _escaped(f"{title}. {message.body}", SECTION)
         return text, header, body, context
 
-    def quote(self, content: Content) -> Cost:
+    def quote(self, content: Content) -> Cost:  # noqa: ARG002
         return Cost()
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:
@@ -155,7 +155,9 @@ class SlackMessages:
     # Sending
 
     def send(
-        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
+        self,
+        message: Message,  # noqa: ARG002
+        chunk: Sequence[tuple[Envelope, Content]],
     ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         return dispatch(chunk, self._send)
 
@@ -183,7 +185,7 @@ class SlackMessages:
 
     # Look-ups
 
-    async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:
+    async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:  # noqa: ARG002
         """Opens the conversation, then reads its history for our metadata.
 
         Needs the scopes im:write, im:history (people), channels:history, groups:history (channels).
@@ -239,7 +241,7 @@ def classify(status: int, code: str, retry_after: str | None) -> Outcome:
 
 
 def _answer(error: SlackApiError) -> tuple[int, str, str | None]:
-    """(HTTP status, Slack's error string or "", Retry-After). The SDK leaves ``data`` a str, or the bare aiohttp answer."""
+    """(HTTP status, Slack's error string or "", Retry-After). ``data`` may be a str, or the answer aiohttp's own."""
     response: Any = error.response
     status: Any = getattr(response, "status_code", None) or getattr(response, "status", 0)
     data = getattr(response, "data", None)

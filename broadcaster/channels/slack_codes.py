@@ -1,6 +1,7 @@
 """Slack's error strings, read by one question: could the message have been taken? Data only.
 
-Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors. A string that is not here counts as ambiguous and is logged.
+Source: https://docs.slack.dev/reference/methods/chat.postMessage#errors. A string that is not here counts as ambiguous
+and is logged.
 """
 
 from typing import Final

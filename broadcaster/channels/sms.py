@@ -1,7 +1,7 @@
 """SMS through Twilio (https://www.twilio.com/docs/messaging/api/message-resource) with the official SDK.
 
-What lives here: numbers, the text of an SMS, sending, status callbacks, look-ups. What does not: the meaning of error codes
-(``twilio_codes``), the SMS alphabet (``domain.gsm``), transport faults (``wire``).
+What lives here: numbers, the text of an SMS, sending, status callbacks, look-ups. What does not: the meaning of error
+codes (``twilio_codes``), the SMS alphabet (``domain.gsm``), transport faults (``wire``).
 """
 
 import base64
@@ -197,7 +197,7 @@ class TwilioSms:
             warnings.append(f"The text takes {segments} SMS parts; aim for 2")
         return Cost(segments, segments * self._config.price_per_segment_micros, code, tuple(warnings))
 
-    def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:
+    def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:  # noqa: ARG002
         return (Lane(self.route, self._config.rate, cost.units),)
 
     # Sending
@@ -232,7 +232,7 @@ class TwilioSms:
     # Status callbacks
 
     def read_receipt(self, callback: Callback) -> Receipt | None:
-        """https://www.twilio.com/docs/usage/security#validating-requests: HMAC-SHA-1 over the public URL and the form."""
+        """HMAC-SHA-1 over public URL and form (https://www.twilio.com/docs/usage/security#validating-requests)."""
         try:
             form = _Form(parse_qsl(callback.body.decode(), keep_blank_values=True, max_num_fields=100))
         except ValueError:
@@ -252,7 +252,7 @@ class TwilioSms:
 
     # Look-ups
 
-    async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:
+    async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:  # noqa: ARG002
         """Lists messages by number, newest first, and looks for the delivery's own reference.
 
         No date filter: DateSent is empty until a message leaves the queue, so a queued one would be missed.
@@ -312,9 +312,9 @@ class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
         params: dict[str, object] | None = None,
         data: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
-        auth: object = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
+        auth: object = None,  # noqa: ARG002  # ours is made once
+        timeout: float | None = None,  # noqa: ARG002  # the session's
+        allow_redirects: bool = False,  # noqa: ARG002  # never
     ) -> Any:
         body = urlencode(data, doseq=True).encode() if data else None
         if params:
@@ -332,7 +332,7 @@ class _Client(Client):  # type: ignore[misc]
 
     _constant: dict[str, str] | None = None
 
-    def get_headers(self, method: str, headers: dict[str, str] | None) -> dict[str, str]:
+    def get_headers(self, method: str, headers: dict[str, str] | None) -> dict[str, str]:  # noqa: ARG002
         if self._constant is None:
             self._constant = super().get_headers("GET", None)
         return {**self._constant, **(headers or {})}

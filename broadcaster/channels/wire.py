@@ -1,7 +1,7 @@
 """HTTP to providers, so that we always know whether a request may have left.
 
-What lives here: the session every channel opens, the one place where the lease is checked between "a connection is there" and
-"the request is written", and the reading of transport faults and Retry-After. What does not: any provider's codes.
+What lives here: the session every channel opens, the one place where the lease is checked between "a connection is
+there" and "the request is written", and the reading of transport faults and Retry-After. What does not: provider codes.
 
     NotWritten        the check said no: carries the outcome
     Redirected        a 3xx answer: never followed
@@ -75,7 +75,7 @@ class Redirected(Exception):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """``connect`` returns right before aiohttp writes the request: DNS, TCP, TLS and the wait for the pool lie behind."""
+    """``connect`` returns just before aiohttp writes the request: DNS, TCP, TLS and the wait for the pool are over."""
 
     async def connect(self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout") -> "Connection":
         connection = await super().connect(req, traces, timeout)
@@ -97,7 +97,7 @@ async def _no_redirects(request: aiohttp.ClientRequest, handler: aiohttp.ClientH
 
 
 def session(*, connections: int = 128, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """A kept-alive session for one provider: no proxy or netrc from the environment, no cookies, no redirects, no retries."""
+    """A kept-alive session for one provider: no proxy or netrc from the environment, no cookies, no redirects."""
     return aiohttp.ClientSession(
         connector=_Connector(
             limit=connections, resolver=resolver, keepalive_timeout=30.0, timeout_ceil_threshold=_CEIL, ttl_dns_cache=60
@@ -117,9 +117,9 @@ def is_transport(error: BaseException) -> bool:
 def fault(error: BaseException, written: bool) -> Outcome:
     """A transport fault as an outcome.
 
-    Not written: certainly not sent. Written: the provider may have taken it, also when a stale kept-alive connection was
-    closed by the server just then (RFC 9112 §9.3.1: a client cannot know whether a POST was processed). A 307 or 308 asks for
-    the same request elsewhere (RFC 9110 §15.4.8), so it was not taken here; other redirects may follow a success.
+    Not written: certainly not sent. Written: the provider may have taken it, also when a stale kept-alive connection
+    was closed by the server just then (RFC 9112 §9.3.1: a client cannot know whether a POST was processed). A 307 or
+    308 asks for the same request elsewhere (RFC 9110 §15.4.8), so it was not taken; others may follow a success.
     """
     if isinstance(error, Redirected):
         if error.status in (307, 308):
@@ -145,7 +145,7 @@ def _before(error: BaseException) -> Deferred:
 
 
 def retry_after(header: str | None, default: float, now: Callable[[], float] = time.time) -> float:
-    """Seconds to wait, from a Retry-After header in seconds or as an HTTP date (RFC 9110 §10.2.3), within 0 and an hour."""
+    """Seconds to wait, from a Retry-After in seconds or as an HTTP date (RFC 9110 §10.2.3), within 0 and an hour."""
     if not header:
         return default
     try:

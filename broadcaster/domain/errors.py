@@ -55,3 +55,7 @@ class Unavailable(Problem):
     def __init__(self, detail: str, retry_after: int = 2, **extra: Any) -> None:
         super().__init__(detail, **extra)
         self.retry_after = retry_after
+
+
+class TooMany(Unavailable):
+    status, slug, title = 429, "too-many", "Too many requests"

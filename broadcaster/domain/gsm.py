@@ -1,7 +1,7 @@
 """What a text costs as SMS: alphabet, septets, segments. Pure.
 
-Rules: 3GPP TS 23.038 §6.2.1 (default alphabet and its extension table), TS 23.040 §9.2.3.24 (a concatenated message gives
-7 septets or 6 octets of each part to its header: 153 and 67 instead of 160 and 70).
+Rules: 3GPP TS 23.038 §6.2.1 (default alphabet and its extension table), TS 23.040 §9.2.3.24 (a concatenated message
+gives 7 septets or 6 octets of each part to its header: 153 and 67 instead of 160 and 70).
 """
 
 import unicodedata
@@ -87,7 +87,7 @@ def segments(text: str) -> int:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """The parts as a phone receives them. No escape pair and no surrogate pair is ever split, so a part may be one short."""
+    """The parts as a phone receives them. No escape or surrogate pair is split, so a part may be one unit short."""
     code = encoding(text)
     if _length(text, code) <= _SINGLE[code]:
         return (text,)

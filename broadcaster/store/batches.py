@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, not_, or_, select, text, update
 
 from broadcaster.domain.lifecycle import STATES
 from broadcaster.store.database import is_postgresql, now_ms
-from broadcaster.store.tables import batches
+from broadcaster.store.tables import batches, routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tup
     now = now_ms(connection)
     ids = (
         select(batches.c.id)
-        .where(batches.c.next_at <= now, batches.c.lease_until <= now, batches.c.woken_at <= now - again_after)
+        .where(*_free_and_due(now), batches.c.woken_at <= now - again_after)
         .order_by(batches.c.priority, batches.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -90,9 +90,14 @@ def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tup
 
 def any_due(connection: Connection) -> bool:
     """Whether any batch is due and free: a cheap look before taking a write lock."""
-    now = now_ms(connection)
-    query = select(batches.c.id).where(batches.c.next_at <= now, batches.c.lease_until <= now).limit(1)
+    query = select(batches.c.id).where(*_free_and_due(now_ms(connection))).limit(1)
     return connection.execute(query).first() is not None
+
+
+def count_due(connection: Connection) -> int:
+    """How many batches have something due."""
+    query = select(func.count()).select_from(batches).where(batches.c.next_at <= now_ms(connection))
+    return int(connection.execute(query).scalar_one())
 
 
 def owners(connection: Connection) -> list[tuple[str, bool]]:
@@ -139,6 +144,13 @@ def runs(connection: Connection) -> tuple[int, int]:
     """(runs begun by Celery tasks, runs begun by pollers), ever."""
     row = connection.execute(select(func.sum(batches.c.runs_task), func.sum(batches.c.runs_poller))).one()
     return int(row[0] or 0), int(row[1] or 0)
+
+
+def _free_and_due(now: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    """The claim's own condition: a batch of a paused or booked route is not worth a wake-up."""
+    held = or_(routes.c.paused_until > now, and_(batches.c.priority > 0, routes.c.busy_until > now))
+    blocked = exists().where(routes.c.name == batches.c.route, held)
+    return batches.c.next_at <= now, batches.c.lease_until <= now, not_(blocked)
 
 
 def _mine(claim: Claim, owner: str) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What the tests of all channels share: a provider that answers as it is told, and one rig per channel around the real SDK."""
+"""What the tests of all channels share: a provider that answers as told, and one rig per channel with the real SDK."""
 
 import asyncio
 import base64

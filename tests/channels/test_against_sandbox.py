@@ -15,7 +15,7 @@ from rig import SECRET, message, push, run, send, send_one, slack, twilio
 from broadcaster.channels import wire
 from broadcaster.channels.endpoints import Allowed
 from broadcaster.domain import tokens
-from broadcaster.domain.channel import Callback, CallbackRefused, LooksUp, SendsReceipts
+from broadcaster.domain.channel import Callback, CallbackRefused, Channel, LooksUp, SendsReceipts
 from broadcaster.domain.messages import Envelope
 from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Found, Rejected, Throttled, Unknown
 from broadcaster.domain.references import reference
@@ -106,8 +106,8 @@ def test_every_message_is_taken_once_and_credentials_hold(name: str) -> None:
         async with bench(name) as there:
             assert await there.channel.check() is None
             found = await send(there.channel, await there.envelopes(100), message(drill=True))
-            assert all(isinstance(outcome, Accepted) for outcome in found.values()), set(found.values())
-            assert len({outcome.provider_id for outcome in found.values()}) == 100
+            accepted = [outcome for outcome in found.values() if isinstance(outcome, Accepted)]
+            assert len({outcome.provider_id for outcome in accepted}) == 100, set(found.values())
             assert await there.taken() == 100
 
     run(main())
@@ -141,11 +141,20 @@ def test_faults_are_told_apart(
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("name", "receipts", "looks_up"), [("sms", True, True), ("slack", False, True), ("push", True, False)]
+)
+def test_abilities_are_found_by_protocol(name: str, receipts: bool, looks_up: bool) -> None:
+    channel = MAKE[name]("http://127.0.0.1:1")
+    assert isinstance(channel, Channel)
+    assert isinstance(channel, SendsReceipts) is receipts is channel.traits.gives_receipts
+    assert isinstance(channel, LooksUp) is looks_up
+
+
 @pytest.mark.parametrize("name", ["sms", "push"])
 def test_a_receipt_comes_back_to_its_attempt(name: str) -> None:
     async def main() -> None:
         async with bench(name) as there:
-            assert isinstance(there.channel, SendsReceipts)
             (to,) = await there.envelopes(1)
             await send(there.channel, [to])
             states = []
@@ -187,7 +196,6 @@ def test_an_undelivered_message_says_why() -> None:
 def test_a_look_up_finds_what_was_taken_and_misses_what_was_not(name: str) -> None:
     async def main() -> None:
         async with bench(name) as there:
-            assert isinstance(there.channel, LooksUp)
             await there.control("settings", {"slack_dm_rate": None})
             (to,) = await there.envelopes(1)
             marked = int(time.time() * 1000)

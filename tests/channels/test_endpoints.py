@@ -105,7 +105,9 @@ class Fixed(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         base: Any = {"hostname": host, "port": port, "family": family, "proto": 0, "flags": 0}
-        return [{**base, "host": address} for address in self.addresses]
+        made: Any = [{**base, "host": address} for address in self.addresses]
+        found: list[ResolveResult] = made
+        return found
 
     async def close(self) -> None:
         pass

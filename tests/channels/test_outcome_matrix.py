@@ -381,24 +381,20 @@ def test_the_environment_sets_no_proxy(make: Callable[[str], Channel], monkeypat
 
 def test_a_throttled_push_service_does_not_stop_another() -> None:
     async def main() -> None:
-        async with provider(answering(status(429, Retry_After="30"))) as slow:
-            async with provider(answering(RIGS[2].accept)) as there:
-                port = there.origin.rpartition(":")[2]
-                other = f"http://localhost:{port}"
-                channel = push(slow.origin, allowed=_allowed(slow.origin, other))
-                await channel.open()
-                later = wire.boottime() + 0.2
-                envelopes = [
-                    RIGS[2].envelope(slow.origin, 1),
-                    RIGS[2].envelope(other, 2, address=subscription(f"{other}/x/2", 2), not_before=later),
-                ]
-                found = await send(channel, envelopes)
-                await channel.close()
-                assert isinstance(found[(1, 1)], Throttled)
-                assert isinstance(found[(2, 1)], Accepted)
+        throttled = answering(status(429, Retry_After="30"))
+        async with provider(throttled) as slow, provider(answering(RIGS[2].accept)) as there:
+            other = there.origin.replace("127.0.0.1", "localhost")
+            channel = push(slow.origin, allowed=Allowed(origins=(slow.origin, other)))
+            await channel.open()
+            later = wire.boottime() + 0.2
+            address = subscription(f"{other}/x/2", 2)
+            envelopes = [
+                RIGS[2].envelope(slow.origin, 1),
+                RIGS[2].envelope(other, 2, address=address, not_before=later),
+            ]
+            found = await send(channel, envelopes)
+            await channel.close()
+            assert isinstance(found[(1, 1)], Throttled)
+            assert isinstance(found[(2, 1)], Accepted)
 
     run(main())
-
-
-def _allowed(*origins: str) -> Allowed:
-    return Allowed(origins=origins)

@@ -53,9 +53,9 @@ def _notification(channel: WebPush, what: Any, to: Envelope = TO) -> tuple[bytes
 @pytest.mark.parametrize("status", PUSH_STATUSES)
 def test_every_known_status_has_its_outcome(status: int) -> None:
     async def main() -> None:
-        async with provider(answering(lambda seen: web.Response(status=status, text="no"))) as there:
-            async with PUSH.open(there.origin) as channel:
-                assert await send_one(channel, PUSH.envelope(there.origin)) == PUSH_STATUSES[status]
+        no = answering(lambda seen: web.Response(status=status, text="no"))
+        async with provider(no) as there, PUSH.open(there.origin) as channel:
+            assert await send_one(channel, PUSH.envelope(there.origin)) == PUSH_STATUSES[status]
 
     run(main())
 
@@ -79,7 +79,7 @@ def test_only_404_and_410_disable_a_subscription() -> None:
     [
         (
             403,
-            "the VAPID credentials in the authorization header do not correspond to the credentials used to create the subscriptions.\n",
+            "the VAPID credentials in the authorization header do not correspond to the credentials used to …",
         ),
         (401, json.dumps({"code": 401, "errno": 109, "error": "Unauthorized", "message": "VAPID public key mismatch"})),
         (400, json.dumps({"reason": "VapidPkHashMismatch"})),
@@ -89,11 +89,11 @@ def test_another_vapid_key_concerns_one_subscription_only(status: int, text: str
     assert len(KEY_MISMATCH) == 3
 
     async def main() -> None:
-        async with provider(answering(lambda seen: web.Response(status=status, text=text))) as there:
-            async with PUSH.open(there.origin) as channel:
-                outcome = await send_one(channel, PUSH.envelope(there.origin))
-                assert isinstance(outcome, Rejected)
-                assert (outcome.scope, outcome.code) == (Scope.MESSAGE, "key_mismatch")
+        no = answering(lambda seen: web.Response(status=status, text=text))
+        async with provider(no) as there, PUSH.open(there.origin) as channel:
+            outcome = await send_one(channel, PUSH.envelope(there.origin))
+            assert isinstance(outcome, Rejected)
+            assert (outcome.scope, outcome.code) == (Scope.MESSAGE, "key_mismatch")
 
     run(main())
 

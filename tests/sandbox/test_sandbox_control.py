@@ -10,9 +10,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
+from sandbox_world import World, play
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.faults import Faults
@@ -20,9 +23,11 @@ from broadcaster.sandbox.ledger import Ledger
 from broadcaster.sandbox.replies import BadInput
 
 GOOD = "+447700900123"
+Reply = tuple[int, dict[str, Any], Mapping[str, str]]
+"""Status, body, headers."""
 
 
-async def text_them(world, to=GOOD, timeout=5.0):
+async def text_them(world: World, to: str = GOOD, timeout: float = 5.0) -> Reply:
     url = f"{world.origin}/twilio/2010-04-01/Accounts/{credentials.ACCOUNT_SID}/Messages.json"
     headers = {
         "Authorization": aiohttp.encode_basic_auth(credentials.ACCOUNT_SID, credentials.AUTH_TOKEN),
@@ -34,7 +39,7 @@ async def text_them(world, to=GOOD, timeout=5.0):
         return r.status, await r.json(), r.headers
 
 
-async def slack_them(world):
+async def slack_them(world: World) -> tuple[int, str, Mapping[str, str]]:
     body = {"channel": "U0ABCDEFGH1", "text": "x"}
     headers = {"Authorization": f"Bearer {credentials.SLACK_TOKEN}"}
     async with world.http.post(f"{world.origin}/slack/api/chat.postMessage", json=body, headers=headers) as r:
@@ -42,8 +47,8 @@ async def slack_them(world):
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_status_can_hide_that_the_message_was_taken(play, taken):
-    async def scene(world):
+def test_a_status_can_hide_that_the_message_was_taken(taken: int) -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="twilio", kind="status", status=503, retry_after=1.5, taken=taken, count=1)
         status, body, headers = await text_them(world)
         assert (status, body["code"], headers["Retry-After"]) == (503, 20503, "2")
@@ -54,8 +59,8 @@ def test_a_status_can_hide_that_the_message_was_taken(play, taken):
 
 
 @pytest.mark.parametrize(("kind", "taken"), [("reset_before", 0), ("reset_after", 1)])
-def test_a_connection_can_be_reset(play, kind, taken):
-    async def scene(world):
+def test_a_connection_can_be_reset(kind: str, taken: int) -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="twilio", kind=kind, count=1)
         with pytest.raises(aiohttp.ClientOSError) as caught:
             await text_them(world)
@@ -74,8 +79,8 @@ def test_a_connection_can_be_reset(play, kind, taken):
         ({"kind": "delay", "seconds": 30}, 0),
     ],
 )
-def test_an_answer_can_stay_away(play, fault, taken):
-    async def scene(world):
+def test_an_answer_can_stay_away(fault: dict[str, Any], taken: int) -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="twilio", **fault)
         with pytest.raises(TimeoutError):
             await text_them(world, timeout=0.2)
@@ -84,8 +89,8 @@ def test_an_answer_can_stay_away(play, fault, taken):
     play(scene)
 
 
-def test_the_number_that_hangs_is_not_taken(play):
-    async def scene(world):
+def test_the_number_that_hangs_is_not_taken() -> None:
+    async def scene(world: World) -> None:
         with pytest.raises(TimeoutError):
             await text_them(world, to="+447700900909", timeout=0.2)
         assert (await world.counts("sms"))["taken"] == 0
@@ -93,8 +98,8 @@ def test_the_number_that_hangs_is_not_taken(play):
     play(scene)
 
 
-def test_a_fault_can_be_for_one_address_and_one_operation(play):
-    async def scene(world):
+def test_a_fault_can_be_for_one_address_and_one_operation() -> None:
+    async def scene(world: World) -> None:
         made = await world.fault(provider="twilio", kind="status", status=500, match="0900124")
         assert (await text_them(world))[0] == 201
         assert (await text_them(world, to="+447700900124"))[0] == 500
@@ -111,8 +116,8 @@ def test_a_fault_can_be_for_one_address_and_one_operation(play):
     play(scene)
 
 
-def test_slack_faults_have_slacks_shape(play):
-    async def scene(world):
+def test_slack_faults_have_slacks_shape() -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="slack", kind="status", status=429, retry_after=3, count=1)
         status, body, headers = await slack_them(world)
         assert (status, json.loads(body)["error"], headers["Retry-After"]) == (429, "ratelimited", "3")
@@ -144,8 +149,8 @@ def test_slack_faults_have_slacks_shape(play):
         ("slack/users", {"users": ["A"]}, "users"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_name(play, path, body, word):
-    async def scene(world):
+def test_what_is_not_understood_is_refused_by_name(path: str, body: dict[str, Any], word: str) -> None:
+    async def scene(world: World) -> None:
         problem = await world.tell(path, body, 400)
         assert word in problem["detail"]
         assert problem["status"] == 400
@@ -153,8 +158,8 @@ def test_what_is_not_understood_is_refused_by_name(play, path, body, word):
     play(scene)
 
 
-def test_a_foreign_page_cannot_post_here(play):
-    async def scene(world):
+def test_a_foreign_page_cannot_post_here() -> None:
+    async def scene(world: World) -> None:
         headers = {"Origin": "https://evil.example"}
         async with world.http.post(f"{world.origin}/_sandbox/reset", headers=headers) as r:
             assert r.status == 403
@@ -166,8 +171,8 @@ def test_a_foreign_page_cannot_post_here(play):
     play(scene)
 
 
-def test_the_ledger_can_be_followed(play):
-    async def scene(world):
+def test_the_ledger_can_be_followed() -> None:
+    async def scene(world: World) -> None:
         for number in range(5):
             await text_them(world, to=f"+44770090010{number}")
         await slack_them(world)
@@ -185,8 +190,8 @@ def test_the_ledger_can_be_followed(play):
     play(scene)
 
 
-def test_reset_forgets_messages_and_faults_but_no_browsers(play):
-    async def scene(world):
+def test_reset_forgets_messages_and_faults_but_no_browsers() -> None:
+    async def scene(world: World) -> None:
         await world.tell("browsers", {"count": 1}, 201)
         await world.tell("people", {"people": [{"name": "Ana", "phone": GOOD}]}, 200)
         await text_them(world)
@@ -201,8 +206,8 @@ def test_reset_forgets_messages_and_faults_but_no_browsers(play):
     play(scene)
 
 
-def test_the_same_seed_makes_the_same_choices():
-    def run(seed):
+def test_the_same_seed_makes_the_same_choices() -> None:
+    def run(seed: int) -> list[bool]:
         faults = Faults(seed)
         faults.add({"provider": "twilio", "kind": "callback_lost", "probability": 0.5})
         return [bool(faults.callbacks("twilio", "x")) for _ in range(50)]
@@ -213,7 +218,7 @@ def test_the_same_seed_makes_the_same_choices():
         Faults(0).add({"provider": "twilio", "kind": "hang", "status": 200})
 
 
-def test_the_ledger_keeps_counting_beyond_what_it_keeps():
+def test_the_ledger_keeps_counting_beyond_what_it_keeps() -> None:
     ledger = Ledger(clock=lambda: 1.0, limit=100)
     for number in range(250):
         ledger.take("sms", f"+4477009{number:05}", "k", "SM", "x")
@@ -223,7 +228,7 @@ def test_the_ledger_keeps_counting_beyond_what_it_keeps():
     assert ledger.totals["sms"].taken == 250
 
 
-def test_a_failed_message_gives_its_key_back():
+def test_a_failed_message_gives_its_key_back() -> None:
     ledger = Ledger(clock=lambda: 1.0)
     first = ledger.take("sms", GOOD, "k", "SM1", "x")
     ledger.failed(first, "undelivered")
@@ -235,8 +240,8 @@ def test_a_failed_message_gives_its_key_back():
     assert ledger.totals["sms"].duplicates == 0
 
 
-def test_the_page_works_without_javascript_and_escapes(play):
-    async def scene(world):
+def test_the_page_works_without_javascript_and_escapes() -> None:
+    async def scene(world: World) -> None:
         await world.tell("people", {"people": [{"name": "<b>Ana", "slack": "U0ABCDEFGH1"}]}, 200)
         await slack_them(world)
         async with world.http.get(world.origin + "/") as r:
@@ -252,12 +257,12 @@ def test_the_page_works_without_javascript_and_escapes(play):
     play(scene)
 
 
-def test_the_stream_tells_what_is_known_and_then_what_changes(play):
-    async def scene(world):
+def test_the_stream_tells_what_is_known_and_then_what_changes() -> None:
+    async def scene(world: World) -> None:
         await world.tell("people", {"people": [{"name": "Ana", "phone": GOOD}]}, 200)
         async with world.http.get(world.origin + "/_sandbox/stream") as r:
 
-            async def event():
+            async def event() -> tuple[str, Any]:
                 lines = [(await asyncio.wait_for(r.content.readline(), 5)).decode() for _ in range(3)]
                 return lines[0].strip(), json.loads(lines[1].removeprefix("data: "))
 
@@ -273,7 +278,7 @@ def test_the_stream_tells_what_is_known_and_then_what_changes(play):
     play(scene)
 
 
-def test_it_runs_as_a_process_and_stops_on_sigterm():
+def test_it_runs_as_a_process_and_stops_on_sigterm() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "broadcaster.sandbox", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -290,7 +295,7 @@ def test_it_runs_as_a_process_and_stops_on_sigterm():
         assert (out, err, process.returncode) == ("", "", 0)
 
 
-async def _reset_under_uvloop(origin):
+async def _reset_under_uvloop(origin: str) -> None:
     """uvloop's transports differ from asyncio's, so a reset is tried there, too."""
     async with aiohttp.ClientSession() as http:
         fault = {"provider": "slack", "kind": "reset_before", "operation": "any"}

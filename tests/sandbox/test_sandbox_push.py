@@ -6,8 +6,12 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import http_ece
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_vapid import Vapid02
 from pywebpush import WebPusher, webpush
+from sandbox_world import World, play
 
 from broadcaster.sandbox import ece
 from broadcaster.sandbox.browsers import Browser
@@ -24,26 +29,36 @@ from broadcaster.sandbox.vapid import b64decode, b64encode
 VAPID = Vapid02()
 VAPID.generate_keys()
 RAW = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+Subscription = dict[str, Any]
 PUBLIC = b64encode(VAPID.public_key.public_bytes(*RAW))
 
 
-def notice(tag="a1", delivery="d1", receipt=None) -> bytes:
+def notice(tag: str = "a1", delivery: str = "d1", receipt: str | None = None) -> bytes:
     data = {"delivery": delivery, **({"receipt": receipt} if receipt else {})}
     body = {"title": "Mail is down", "body": "Use Slack", "navigate": "https://h/", "tag": tag, "data": data}
     return json.dumps({"web_push": 8030, "notification": body}).encode()
 
 
-async def browser(world, **more):
+async def browser(world: World, **more: Any) -> Subscription:
     body = {"count": 1, "application_server_key": PUBLIC, **more}
-    return (await world.tell("browsers", body, 201))["subscriptions"][0]
+    made: list[Subscription] = (await world.tell("browsers", body, 201))["subscriptions"]
+    return made[0]
 
 
-def vapid(origin, vapid_key=VAPID, **claims):
-    claims = {"aud": origin, "exp": int(time.time()) + 3600, "sub": "mailto:it@ward.example", **claims}
-    return vapid_key.sign(claims)["Authorization"]
+def vapid(origin: str, vapid_key: Any = VAPID, **changed: Any) -> str:
+    claims = {"aud": origin, "exp": int(time.time()) + 3600, "sub": "mailto:it@ward.example", **changed}
+    return str(vapid_key.sign(claims)["Authorization"])
 
 
-async def push(world, sub, data=None, *, drop=(), body=None, **headers):
+async def push(
+    world: World,
+    sub: Subscription,
+    data: bytes | None = None,
+    *,
+    drop: Collection[str] = (),
+    body: bytes | None = None,
+    **headers: str,
+) -> tuple[int, Mapping[str, str], str]:
     """(status, headers, body): a good push but for what is said."""
     if body is None:
         body = WebPusher(sub).encode(data or notice())["body"]
@@ -59,8 +74,8 @@ async def push(world, sub, data=None, *, drop=(), body=None, **headers):
         return r.status, r.headers, await r.text()
 
 
-def test_pywebpush_reaches_a_browser_which_decrypts_and_sends_its_receipt(play):
-    async def scene(world):
+def test_pywebpush_reaches_a_browser_which_decrypts_and_sends_its_receipt() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world, labels=["Ward 7"])
         assert sub["label"] == "Ward 7"
         receipt = world.callback_origin + "/receipt/1"
@@ -85,8 +100,8 @@ def test_pywebpush_reaches_a_browser_which_decrypts_and_sends_its_receipt(play):
     play(scene)
 
 
-def test_the_same_tag_replaces_and_another_tag_is_a_duplicate(play):
-    async def scene(world):
+def test_the_same_tag_replaces_and_another_tag_is_a_duplicate() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         await push(world, sub)
         await push(world, sub)
@@ -127,8 +142,8 @@ def test_the_same_tag_replaces_and_another_tag_is_a_duplicate(play):
         ({"Authorization": "vapid t=a.b.c"}, 403),
     ],
 )
-def test_it_refuses_a_malformed_push(play, change, status):
-    async def scene(world):
+def test_it_refuses_a_malformed_push(change: dict[str, Any], status: int) -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         assert (await push(world, sub, **change))[0] == status
         counts = await world.counts("push")
@@ -148,8 +163,8 @@ def test_it_refuses_a_malformed_push(play, change, status):
         {"sub": "http://ward.example"},
     ],
 )
-def test_it_refuses_vapid_claims_that_do_not_hold(play, claims):
-    async def scene(world):
+def test_it_refuses_vapid_claims_that_do_not_hold(claims: dict[str, Any]) -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         headers = {"alg": "ES256", "typ": "JWT"}
         good = {"aud": world.origin, "exp": int(time.time()) + 60, "sub": "mailto:it@ward.example", **claims}
@@ -168,8 +183,8 @@ def _es256(signed: bytes) -> str:
     return b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
 
 
-def test_it_refuses_a_forged_signature_and_another_key(play):
-    async def scene(world):
+def test_it_refuses_a_forged_signature_and_another_key() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         good = vapid(world.origin)
         assert (await push(world, sub, Authorization=good))[0] == 201
@@ -185,8 +200,8 @@ def test_it_refuses_a_forged_signature_and_another_key(play):
     play(scene)
 
 
-def test_an_unknown_subscription_is_404_and_an_ended_one_410(play):
-    async def scene(world):
+def test_an_unknown_subscription_is_404_and_an_ended_one_410() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         assert (await push(world, sub | {"endpoint": sub["endpoint"] + "0"}))[0] == 404
         await world.tell("browsers/state", {"endpoints": [sub["endpoint"]], "unsubscribed": True}, 200)
@@ -195,8 +210,8 @@ def test_an_unknown_subscription_is_404_and_an_ended_one_410(play):
     play(scene)
 
 
-def test_a_push_for_another_browser_is_taken_but_not_shown(play):
-    async def scene(world):
+def test_a_push_for_another_browser_is_taken_but_not_shown() -> None:
+    async def scene(world: World) -> None:
         sub, other = await browser(world), await browser(world)
         assert (await push(world, sub | {"keys": other["keys"]}))[0] == 201
         counts = await world.counts("push")
@@ -206,8 +221,8 @@ def test_a_push_for_another_browser_is_taken_but_not_shown(play):
     play(scene)
 
 
-def test_a_browser_that_is_away_gets_the_last_of_each_topic(play):
-    async def scene(world):
+def test_a_browser_that_is_away_gets_the_last_of_each_topic() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         state = {"endpoints": [sub["endpoint"]]}
         await world.tell("browsers/state", state | {"online": False}, 200)
@@ -221,8 +236,8 @@ def test_a_browser_that_is_away_gets_the_last_of_each_topic(play):
     play(scene)
 
 
-def test_an_endpoint_of_the_real_world_is_checked_but_not_read(play):
-    async def scene(world):
+def test_an_endpoint_of_the_real_world_is_checked_but_not_read() -> None:
+    async def scene(world: World) -> None:
         sub = await browser(world)
         real = sub | {"endpoint": world.origin + "/push/simulated/updates.push.example/abc"}
         assert (await push(world, real))[0] == 201
@@ -234,13 +249,13 @@ def test_an_endpoint_of_the_real_world_is_checked_but_not_read(play):
     play(scene)
 
 
-def test_browsers_outlive_a_restart(play, tmp_path):
-    made = []
+def test_browsers_outlive_a_restart(tmp_path: Path) -> None:
+    made: list[Subscription] = []
 
-    async def first(world):
+    async def first(world: World) -> None:
         made.append(await browser(world))
 
-    async def second(world):
+    async def second(world: World) -> None:
         path = urlsplit(made[0]["endpoint"]).path
         assert (await push(world, made[0] | {"endpoint": world.origin + path}))[0] == 201
         assert (await world.counts("push"))["delivered"] == 1
@@ -250,14 +265,14 @@ def test_browsers_outlive_a_restart(play, tmp_path):
     assert (tmp_path / "browsers").stat().st_mode & 0o077 == 0
 
 
-def test_a_browser_on_the_websocket_subscribes_receives_and_leaves(play):
-    async def scene(world):
+def test_a_browser_on_the_websocket_subscribes_receives_and_leaves() -> None:
+    async def scene(world: World) -> None:
         keys = Browser.new("real", receipts=False)
         async with world.http.ws_connect(
             world.origin.replace("http", "ws") + "/push/", protocols=["push-notification"]
         ) as ws:
 
-            async def say(**message):
+            async def say(**message: Any) -> Any:
                 await ws.send_json(message)
                 return await ws.receive_json(timeout=5)
 
@@ -267,7 +282,9 @@ def test_a_browser_on_the_websocket_subscribes_receives_and_leaves(play):
             sub = {"endpoint": made["pushEndpoint"], "keys": keys.keys()}
             assert (await push(world, sub))[0] == 201
             got = await ws.receive_json(timeout=5)
-            assert keys.open(b64decode(got["data"]))["title"] == "Mail is down"
+            shown = keys.open(b64decode(got["data"]))
+            assert shown is not None
+            assert shown["title"] == "Mail is down"
             ack = {"channelID": "c1", "version": got["version"], "code": 100}
             await ws.send_json({"messageType": "ack", "updates": [ack]})
             await ws.send_str("{}")
@@ -280,15 +297,15 @@ def test_a_browser_on_the_websocket_subscribes_receives_and_leaves(play):
             await say_to(ws, messageType="unregister", channelID="c1")
             assert (await push(world, sub))[0] == 410
 
-    async def say_to(ws, **message):
+    async def say_to(ws: aiohttp.ClientWebSocketResponse, **message: Any) -> Any:
         await ws.send_json(message)
         return await ws.receive_json(timeout=5)
 
     play(scene)
 
 
-def test_a_thousand_browsers_are_quick(play):
-    async def scene(world):
+def test_a_thousand_browsers_are_quick() -> None:
+    async def scene(world: World) -> None:
         made = (await world.tell("browsers", {"count": 1000}, 201))["subscriptions"]
         assert len({sub["endpoint"] for sub in made}) == len({sub["keys"]["p256dh"] for sub in made}) == 1000
 
@@ -300,7 +317,7 @@ KEYS = Browser.new("property", receipts=False)
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(min_size=1, max_size=3900), st.integers(min_value=0, max_value=3999), st.integers(1, 255))
-def test_decryption_agrees_with_http_ece_and_notices_any_change(data, position, flip):
+def test_decryption_agrees_with_http_ece_and_notices_any_change(data: bytes, position: int, flip: int) -> None:
     sender = ec.generate_private_key(ec.SECP256R1())
     body = http_ece.encrypt(
         data,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 import pytest
+from sandbox_world import World, play
 from slack_sdk.errors import SlackApiError
 
 from broadcaster.sandbox import credentials
@@ -11,27 +15,25 @@ USER = "U0ABCDEFGH1"
 META = {"event_type": "alert", "event_payload": {"delivery_id": "d-1"}}
 
 
-async def refused(call) -> str:
+async def refused(call: Awaitable[Any]) -> str:
     with pytest.raises(SlackApiError) as caught:
         await call
-    return caught.value.response["error"]
+    return str(caught.value.response["error"])
 
 
-def section(text: str) -> dict:
+def section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
 
 
-def test_a_direct_message_opens_a_conversation_and_can_be_found_again(play):
-    async def scene(world):
+def test_a_direct_message_opens_a_conversation_and_can_be_found_again() -> None:
+    async def scene(world: World) -> None:
         slack = world.slack()
         assert (await slack.auth_test())["ok"]
         opened = await slack.conversations_open(users=USER, return_im=True)
         posted = await slack.chat_postMessage(channel=USER, text="Mail is down", metadata=META)
         assert posted["channel"] == opened["channel"]["id"]
         assert posted["channel"].startswith("D")
-        found = await slack.conversations_history(
-            channel=posted["channel"], include_all_metadata=True, limit=1
-        )
+        found = await slack.conversations_history(channel=posted["channel"], include_all_metadata=True, limit=1)
         assert found["messages"][0]["metadata"] == META
         plain = await slack.conversations_history(channel=posted["channel"])
         assert "metadata" not in plain["messages"][0]
@@ -41,8 +43,8 @@ def test_a_direct_message_opens_a_conversation_and_can_be_found_again(play):
     play(scene)
 
 
-def test_a_message_can_be_changed_and_taken_back(play):
-    async def scene(world):
+def test_a_message_can_be_changed_and_taken_back() -> None:
+    async def scene(world: World) -> None:
         slack = world.slack()
         posted = await slack.chat_postMessage(channel="C0ABCDEFGH1", text="one")
         where = {"channel": posted["channel"], "ts": posted["ts"]}
@@ -55,8 +57,8 @@ def test_a_message_can_be_changed_and_taken_back(play):
     play(scene)
 
 
-def test_a_repeat_with_the_same_delivery_is_a_duplicate(play):
-    async def scene(world):
+def test_a_repeat_with_the_same_delivery_is_a_duplicate() -> None:
+    async def scene(world: World) -> None:
         for text in ("one", "the same, said otherwise"):
             await world.slack().chat_postMessage(channel=USER, text=text, metadata=META)
         assert (await world.counts("slack"))["duplicates"] == 1
@@ -64,8 +66,8 @@ def test_a_repeat_with_the_same_delivery_is_a_duplicate(play):
     play(scene)
 
 
-def test_history_is_paged_and_bounded(play):
-    async def scene(world):
+def test_history_is_paged_and_bounded() -> None:
+    async def scene(world: World) -> None:
         slack = world.slack()
         posted = [await slack.chat_postMessage(channel=USER, text=str(n)) for n in range(5)]
         channel = posted[0]["channel"]
@@ -115,8 +117,8 @@ def test_history_is_paged_and_bounded(play):
         ({"channel": "", "text": "x"}, "invalid_arguments"),
     ],
 )
-def test_it_refuses_what_slack_refuses(play, arguments, error):
-    async def scene(world):
+def test_it_refuses_what_slack_refuses(arguments: dict[str, Any], error: str) -> None:
+    async def scene(world: World) -> None:
         slack = world.slack()
         assert await refused(slack.api_call("chat.postMessage", json=arguments)) == error
         counts = await world.counts("slack")
@@ -125,28 +127,26 @@ def test_it_refuses_what_slack_refuses(play, arguments, error):
     play(scene)
 
 
-def test_good_blocks_are_taken(play):
+def test_good_blocks_are_taken() -> None:
     blocks = [
         {"type": "header", "text": {"type": "plain_text", "text": "Mail is down"}},
         section("Use *Slack*"),
         {"type": "divider"},
         {
             "type": "actions",
-            "elements": [
-                {"type": "button", "text": {"type": "plain_text", "text": "Got it"}, "action_id": "ack"}
-            ],
+            "elements": [{"type": "button", "text": {"type": "plain_text", "text": "Got it"}, "action_id": "ack"}],
         },
     ]
 
-    async def scene(world):
+    async def scene(world: World) -> None:
         await world.slack().api_call("chat.postMessage", json={"channel": USER, "blocks": blocks})
         assert (await world.ask("ledger"))["items"][0]["text"] == "Mail is down\nUse *Slack*"
 
     play(scene)
 
 
-def test_the_token_may_come_as_header_or_field_and_must_be_right(play):
-    async def scene(world):
+def test_the_token_may_come_as_header_or_field_and_must_be_right() -> None:
+    async def scene(world: World) -> None:
         assert await refused(world.slack(None).auth_test()) == "not_authed"
         assert await refused(world.slack("xoxb-other").auth_test()) == "invalid_auth"
         url = world.origin + "/slack/api/chat.postMessage"
@@ -162,8 +162,8 @@ def test_the_token_may_come_as_header_or_field_and_must_be_right(play):
     play(scene)
 
 
-def test_a_channel_has_a_limit_and_says_how_long_to_wait(play):
-    async def scene(world):
+def test_a_channel_has_a_limit_and_says_how_long_to_wait() -> None:
+    async def scene(world: World) -> None:
         await world.tell("settings", {"slack_channel_rate": 0.5, "slack_channel_burst": 2}, 200)
         slack = world.slack()
         for _ in range(2):
@@ -181,14 +181,15 @@ def test_a_channel_has_a_limit_and_says_how_long_to_wait(play):
     play(scene)
 
 
-def test_the_directory_can_be_filled_and_read(play):
-    async def scene(world):
+def test_the_directory_can_be_filled_and_read() -> None:
+    async def scene(world: World) -> None:
         people = [{"name": f"Nurse {n}", "email": f"n{n}@ward.example"} for n in range(5)]
         ids = (await world.tell("slack/users", {"users": people}, 200))["ids"]
         slack = world.slack()
         assert (await slack.users_lookupByEmail(email="N3@ward.example"))["user"]["id"] == ids[3]
         assert await refused(slack.users_lookupByEmail(email="x@ward.example")) == "users_not_found"
-        seen, cursor = [], None
+        seen: list[str] = []
+        cursor: str | None = None
         while cursor != "":
             page = await slack.users_list(limit=2, cursor=cursor)
             seen += [user["id"] for user in page["members"]]

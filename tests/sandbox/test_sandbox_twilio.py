@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twilio.base.exceptions import TwilioRestException
-from twilio.request_validator import RequestValidator
+from sandbox_world import World, play
+from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from twilio.rest.api.v2010.account.message import MessageInstance  # type: ignore[import-untyped]
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.segments import count_segments
@@ -18,13 +22,13 @@ SENDER = credentials.SENDER_NUMBER
 GOOD = "+447700900123"
 
 
-async def create(world, to=GOOD, body="Mail is down. SBX-1", **more):
+async def create(world: World, to: str = GOOD, body: str = "Mail is down. SBX-1", **more: Any) -> MessageInstance:
     if "messaging_service_sid" not in more:
         more.setdefault("from_", SENDER)
     return await world.twilio().messages.create_async(to=to, body=body, **more)
 
 
-async def raw(world, form, **headers):
+async def raw(world: World, form: Any, **headers: str) -> tuple[int, dict[str, Any], Mapping[str, str]]:
     """A create without the SDK, which would not send such things. (status, body)"""
     url = f"{world.origin}/twilio/2010-04-01/Accounts/{credentials.ACCOUNT_SID}/Messages.json"
     basic = aiohttp.encode_basic_auth(credentials.ACCOUNT_SID, credentials.AUTH_TOKEN)
@@ -32,8 +36,8 @@ async def raw(world, form, **headers):
         return r.status, await r.json(), r.headers
 
 
-def test_it_takes_a_message_and_gives_it_back(play):
-    async def scene(world):
+def test_it_takes_a_message_and_gives_it_back() -> None:
+    async def scene(world: World) -> None:
         made = await create(world, body="£" * 161)
         assert made.sid.startswith("SM")
         assert (made.status, made.num_segments, made.price, made.error_code) == ("queued", "2", None, None)
@@ -47,8 +51,8 @@ def test_it_takes_a_message_and_gives_it_back(play):
     play(scene)
 
 
-def test_a_messaging_service_knows_no_segments_yet(play):
-    async def scene(world):
+def test_a_messaging_service_knows_no_segments_yet() -> None:
+    async def scene(world: World) -> None:
         made = await create(world, messaging_service_sid=credentials.MESSAGING_SERVICE_SID)
         assert (made.status, made.num_segments, made.from_) == ("accepted", "0", None)
         assert (await world.twilio().messages(made.sid).fetch_async()).num_segments == "1"
@@ -79,8 +83,8 @@ def test_a_messaging_service_knows_no_segments_yet(play):
         ([("To", GOOD), ("To", GOOD), ("From", SENDER), ("Body", "x")], 20001),
     ],
 )
-def test_it_refuses_what_twilio_refuses(play, form, code):
-    async def scene(world):
+def test_it_refuses_what_twilio_refuses(form: Any, code: int) -> None:
+    async def scene(world: World) -> None:
         status, body, _ = await raw(world, form)
         assert (status, body["status"], body["code"]) == (400, 400, code)
         assert str(code) in body["more_info"]
@@ -90,8 +94,8 @@ def test_it_refuses_what_twilio_refuses(play, form, code):
     play(scene)
 
 
-def test_it_refuses_a_wrong_token(play):
-    async def scene(world):
+def test_it_refuses_a_wrong_token() -> None:
+    async def scene(world: World) -> None:
         with pytest.raises(TwilioRestException) as caught:
             await world.twilio("wrong").messages.create_async(to=GOOD, from_=SENDER, body="x")
         assert (caught.value.status, caught.value.code) == (401, 20003)
@@ -113,8 +117,8 @@ def test_it_refuses_a_wrong_token(play):
         ("+447700900910", 39999),
     ],
 )
-def test_some_numbers_are_refused(play, to, code):
-    async def scene(world):
+def test_some_numbers_are_refused(to: str, code: int) -> None:
+    async def scene(world: World) -> None:
         with pytest.raises(TwilioRestException) as caught:
             await create(world, to=to)
         assert caught.value.code == code
@@ -123,8 +127,8 @@ def test_some_numbers_are_refused(play, to, code):
 
 
 @pytest.mark.parametrize(("to", "error"), [("904", "30003"), ("905", "30005"), ("906", "30007")])
-def test_some_numbers_are_never_reached(play, to, error):
-    async def scene(world):
+def test_some_numbers_are_never_reached(to: str, error: str) -> None:
+    async def scene(world: World) -> None:
         made = await create(world, to="+447700900" + to, status_callback=world.callback_origin + "/cb?d=1")
         assert (await world.callback())[1]["MessageStatus"] == "sent"
         final = (await world.callback())[1]
@@ -136,10 +140,10 @@ def test_some_numbers_are_never_reached(play, to, error):
     play(scene)
 
 
-def test_one_number_throttles_once_and_one_takes_and_fails_once(play):
+def test_one_number_throttles_once_and_one_takes_and_fails_once() -> None:
     form = {"From": SENDER, "Body": "x"}
 
-    async def scene(world):
+    async def scene(world: World) -> None:
         status, body, headers = await raw(world, form | {"To": "+447700900907"})
         assert (status, body["code"], headers["Retry-After"]) == (429, 20429, "1")
         assert (await raw(world, form | {"To": "+447700900907"}))[0] == 201
@@ -152,8 +156,8 @@ def test_one_number_throttles_once_and_one_takes_and_fails_once(play):
     play(scene)
 
 
-def test_callbacks_are_signed_and_in_order(play):
-    async def scene(world):
+def test_callbacks_are_signed_and_in_order() -> None:
+    async def scene(world: World) -> None:
         url = world.callback_origin + "/cb?delivery=7&sig=a%2Bb"
         made = await create(world, status_callback=url)
         seen = [await world.callback(), await world.callback()]
@@ -176,13 +180,13 @@ def test_callbacks_are_signed_and_in_order(play):
         ("callback_lost", []),
     ],
 )
-def test_callbacks_go_wrong_when_told(play, kind, statuses):
-    async def scene(world):
+def test_callbacks_go_wrong_when_told(kind: str, statuses: list[str]) -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="twilio", kind=kind, count=1)
         await create(world, status_callback=world.callback_origin + "/odd")
         assert world.callbacks.qsize() == (1 if kind == "callback_early" else 0)
         await create(world, status_callback=world.callback_origin + "/good")
-        seen = []
+        seen: list[tuple[str, str]] = []
         while len(seen) < len(statuses) + 2:
             url, fields, _ = await world.callback()
             seen.append((url.rpartition("/")[2], fields["MessageStatus"]))
@@ -191,8 +195,8 @@ def test_callbacks_go_wrong_when_told(play, kind, statuses):
     play(scene)
 
 
-def test_a_forged_callback_does_not_validate(play):
-    async def scene(world):
+def test_a_forged_callback_does_not_validate() -> None:
+    async def scene(world: World) -> None:
         await world.fault(provider="twilio", kind="callback_forged")
         url = world.callback_origin + "/cb"
         await create(world, status_callback=url)
@@ -203,8 +207,8 @@ def test_a_forged_callback_does_not_validate(play):
     play(scene)
 
 
-def test_it_calls_back_to_loopback_only(play):
-    async def scene(world):
+def test_it_calls_back_to_loopback_only() -> None:
+    async def scene(world: World) -> None:
         await create(world, status_callback="http://example.org/cb")
         await create(world, status_callback=world.callback_origin + "/cb")
         await world.callback()
@@ -213,8 +217,8 @@ def test_it_calls_back_to_loopback_only(play):
     play(scene)
 
 
-def test_the_list_is_paged_filtered_and_newest_first(play):
-    async def scene(world):
+def test_the_list_is_paged_filtered_and_newest_first() -> None:
+    async def scene(world: World) -> None:
         sids = [(await create(world, body=f"text {n}")).sid for n in range(5)]
         await create(world, to="+447700900124", from_=credentials.SENDER_NAME)
         found = await world.twilio().messages.list_async(to=GOOD, page_size=2)
@@ -231,8 +235,8 @@ def test_the_list_is_paged_filtered_and_newest_first(play):
     play(scene)
 
 
-def test_the_list_filters_by_day_and_skips_what_is_unsent(play):
-    async def scene(world):
+def test_the_list_filters_by_day_and_skips_what_is_unsent() -> None:
+    async def scene(world: World) -> None:
         sent = await create(world, status_callback=world.callback_origin)
         await world.callback()
         day = (await world.twilio().messages(sent.sid).fetch_async()).date_sent
@@ -246,8 +250,8 @@ def test_the_list_filters_by_day_and_skips_what_is_unsent(play):
     play(scene)
 
 
-def test_the_list_can_lag_behind(play):
-    async def scene(world):
+def test_the_list_can_lag_behind() -> None:
+    async def scene(world: World) -> None:
         await world.tell("settings", {"list_lag": 60}, 200)
         made = await create(world)
         assert await world.twilio().messages.list_async(to=GOOD) == []
@@ -258,8 +262,8 @@ def test_the_list_can_lag_behind(play):
     play(scene)
 
 
-def test_a_queue_drains_at_its_rate_and_a_short_validity_dies_in_it(play):
-    async def scene(world):
+def test_a_queue_drains_at_its_rate_and_a_short_validity_dies_in_it() -> None:
+    async def scene(world: World) -> None:
         # 36 s a segment: the second message would have to wait longer than its second of validity
         first = await create(world, status_callback=world.callback_origin + "/first")
         second = await create(world, validity_period=1, status_callback=world.callback_origin + "/second")
@@ -274,8 +278,8 @@ def test_a_queue_drains_at_its_rate_and_a_short_validity_dies_in_it(play):
     play(scene, sms_rate=1 / 36)
 
 
-def test_a_full_queue_refuses_a_number_and_fails_a_service(play):
-    async def scene(world):
+def test_a_full_queue_refuses_a_number_and_fails_a_service() -> None:
+    async def scene(world: World) -> None:
         await world.tell("settings", {"sms_rate": 0.001}, 200)
         service = {"messaging_service_sid": credentials.MESSAGING_SERVICE_SID}
         for _ in range(4):
@@ -291,8 +295,8 @@ def test_a_full_queue_refuses_a_number_and_fails_a_service(play):
     play(scene)
 
 
-def test_a_phone_can_text_us(play):
-    async def scene(world):
+def test_a_phone_can_text_us() -> None:
+    async def scene(world: World) -> None:
         url = world.callback_origin + "/inbound"
         body = {"from": GOOD, "to": SENDER, "body": "stop", "url": url}
         await world.tell("twilio/inbound", body, 202)
@@ -309,7 +313,7 @@ BASIC = "ABCxyz 019@£$èéÇØΔ_Φ!\"#¤%&'()*+,-./:;<=>?¡ÄÖÑÜ§¿äöñ�
 
 
 @given(st.text(alphabet=BASIC, max_size=700))
-def test_basic_text_takes_160_or_153_a_segment(text):
+def test_basic_text_takes_160_or_153_a_segment(text: str) -> None:
     assert count_segments(text) == (1 if len(text) <= 160 else math.ceil(len(text) / 153))
 
 
@@ -330,5 +334,5 @@ def test_basic_text_takes_160_or_153_a_segment(text):
         ("😀" * 67, 3),  # 33 whole pairs a part: 67 code units hold no half
     ],
 )
-def test_segments_at_the_edges(text, segments):
+def test_segments_at_the_edges(text: str, segments: int) -> None:
     assert count_segments(text) == segments

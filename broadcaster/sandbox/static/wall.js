@@ -73,6 +73,7 @@
 
   function clear() {
     tiles = [];
+    chosen = showing = lastTaken = null;
     for (const name of Object.keys(groups)) { groups[name].box.remove(); delete groups[name]; }
   }
 
@@ -175,14 +176,16 @@
   const live = (on) => { $("live").textContent = on ? "Live" : "Not live"; $("live").classList.toggle("on", on); };
   source.onopen = () => live(true);
   source.onerror = () => live(false);
-  const feed = (event, all) => {
-    const body = JSON.parse(event.data);
-    if (all) { clear(); lastTaken = null; chosen = null; showing = null; }
-    for (const row of body.tiles) put(row, all);
+  let book = "";
+  const feed = (json, quiet) => {
+    const body = JSON.parse(json);
+    if (body.book !== book) { book = body.book; clear(); }
+    for (const row of body.tiles) put(row, quiet);
     counts(body.summary);
     table(body.latest);
     follow(body.latest);
   };
-  source.addEventListener("all", (event) => feed(event, true));
-  source.addEventListener("some", (event) => feed(event, false));
+  feed($("state").textContent, true); // what the page came with, so that it is never empty first
+  source.addEventListener("all", (event) => feed(event.data, true));
+  source.addEventListener("some", (event) => feed(event.data, false));
 })();

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
-import pytest
 from aiohttp import web
 from slack_sdk.web.async_client import AsyncWebClient
-from twilio.http import AsyncHttpClient
-from twilio.http.response import Response
-from twilio.rest import Client
+from twilio.http import AsyncHttpClient  # type: ignore[import-untyped]
+from twilio.http.response import Response  # type: ignore[import-untyped]
+from twilio.rest import Client  # type: ignore[import-untyped]
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.server import Sandbox, SandboxConfig, start
@@ -24,7 +25,7 @@ PATIENCE = 5.0
 """Seconds until a wait counts as a failure."""
 
 
-class SandboxHttp(AsyncHttpClient):
+class SandboxHttp(AsyncHttpClient):  # type: ignore[misc]
     """The SDK's transport seam: the same request, to the sandbox's host."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
@@ -33,22 +34,20 @@ class SandboxHttp(AsyncHttpClient):
 
     async def request(
         self,
-        method,
-        url,
-        params=None,
-        data=None,
-        headers=None,
-        auth=None,
-        timeout=None,
-        allow_redirects=False,
-    ):
+        method: str,
+        url: str,
+        params: Any = None,
+        data: Any = None,
+        headers: Any = None,
+        auth: Any = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> Response:
         path = url.split("/", 3)[3]
         headers = dict(headers or {})
         if auth:
             headers["Authorization"] = aiohttp.encode_basic_auth(*auth)
-        async with self._http.request(
-            method, f"{self._base}/{path}", params=params, data=data, headers=headers
-        ) as r:
+        async with self._http.request(method, f"{self._base}/{path}", params=params, data=data, headers=headers) as r:
             return Response(r.status, await r.text(), r.headers)
 
     async def close(self) -> None: ...
@@ -72,9 +71,7 @@ class World:
         return Client(credentials.ACCOUNT_SID, token, http_client=http)
 
     def slack(self, token: str | None = credentials.SLACK_TOKEN) -> AsyncWebClient:
-        return AsyncWebClient(
-            token, base_url=self.origin + "/slack/api/", session=self.http, retry_handlers=[]
-        )
+        return AsyncWebClient(token, base_url=self.origin + "/slack/api/", session=self.http, retry_handlers=[])
 
     async def tell(self, path: str, body: dict[str, Any], status: int | None = None) -> Any:
         async with self.http.post(f"{self.origin}/_sandbox/{path}", json=body) as r:
@@ -90,7 +87,8 @@ class World:
         return await self.tell("faults", fields, 201)
 
     async def counts(self, channel: str) -> dict[str, int]:
-        return (await self.ask("summary"))["channels"][channel]
+        found: dict[str, int] = (await self.ask("summary"))["channels"][channel]
+        return found
 
     async def callback(self) -> tuple[str, dict[str, str], dict[str, str]]:
         """The next callback: (URL, fields, headers)."""
@@ -102,8 +100,10 @@ async def a_world(config: SandboxConfig) -> AsyncIterator[World]:
     received: asyncio.Queue[tuple[str, dict[str, str], dict[str, str]]] = asyncio.Queue()
 
     async def receive(request: web.Request) -> web.Response:
-        fields = await request.json() if request.content_type == "application/json" else await request.post()
-        received.put_nowait((str(request.url), dict(fields), dict(request.headers)))
+        raw = await request.read()
+        is_json = request.content_type == "application/json"
+        fields = json.loads(raw) if is_json else dict(parse_qsl(raw.decode(), keep_blank_values=True))
+        received.put_nowait((str(request.url), fields, dict(request.headers)))
         return web.Response(status=204)
 
     app = web.Application()
@@ -120,15 +120,11 @@ async def a_world(config: SandboxConfig) -> AsyncIterator[World]:
         await runner.cleanup()
 
 
-@pytest.fixture
-def play() -> Callable[..., None]:
+def play(scene: Callable[[World], Awaitable[None]], **config: Any) -> None:
     """Runs a scene, an async function of a `World`, against a fresh sandbox."""
 
-    def run(scene: Callable[[World], Awaitable[None]], **config: Any) -> None:
-        async def main() -> None:
-            async with a_world(SandboxConfig(**config)) as world:
-                await scene(world)
+    async def main() -> None:
+        async with a_world(SandboxConfig(**config)) as world:
+            await scene(world)
 
-        asyncio.run(main())
-
-    return run
+    asyncio.run(main())

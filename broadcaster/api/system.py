@@ -1,0 +1,73 @@
+"""Is it alive, is it ready, and its numbers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.security.http import HTTPAuthorizationCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from broadcaster.api.deps import Wired, bearer
+from broadcaster.api.problems import responses
+from broadcaster.domain.errors import NotSignedIn
+from broadcaster.services.keys import Scope
+
+router = APIRouter(tags=["system"])
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Part(BaseModel):
+    ready: bool
+    detail: str | None = None
+
+
+class Readiness(BaseModel):
+    """``accepting`` is what matters to a caller: an alert is taken and will be delivered, also with some parts away."""
+
+    ready: bool = Field(description="Every part is ready.")
+    accepting: bool = Field(description="POST /alerts is answered with 202.")
+    sandbox: bool = Field(description="No provider is configured: nobody real is told.")
+    parts: dict[str, Part]
+
+
+@router.get("/healthz", response_model=Health, summary="Is the process alive")
+def healthz() -> Health:
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    summary="What is ready, and whether alerts are accepted",
+    responses={503: {"model": Readiness, "description": "Alerts are not accepted now."}},
+)
+def readyz(response: Response, wired: Wired) -> Readiness:
+    """503 only when alerts are not accepted; a part that is away is named with 200."""
+    parts = {name: Part(ready=fault is None, detail=fault) for name, fault in wired.readiness().items()}
+    accepting = parts["database"].ready
+    if not accepting:
+        response.status_code = 503
+    return Readiness(
+        ready=all(p.ready for p in parts.values()), accepting=accepting, sandbox=wired.sandbox_only, parts=parts
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Prometheus metrics",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses(401, 403, 503)},
+)
+def metrics(
+    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
+) -> Response:
+    """Needs a key with metrics:read unless BROADCASTER_METRICS_OPEN is set."""
+    if not wired.settings.metrics_open:
+        if credentials is None:
+            raise NotSignedIn("Send the header: Authorization: Bearer <API key with metrics:read>.")
+        wired.keys.authenticate(credentials.credentials).must_have(Scope.METRICS_READ)
+    wired.observe()
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,49 @@
+"""The ASGI application: routes put together, nothing else. ``uvicorn broadcaster.app:create --factory``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from broadcaster import __version__
+from broadcaster.api import alerts, groups, problems, receipts, recipients, subscriptions, system
+from broadcaster.console import pages as console
+from broadcaster.pwa import pages as pwa
+from broadcaster.settings import Settings
+from broadcaster.wiring import Wiring, configure_log
+
+DESCRIPTION = """Raise an alert when email is down; it reaches people by SMS, Slack and web push.
+
+Errors are problem documents (RFC 9457) with a stable `type`. Times are UTC (RFC 3339). Lists have cursors."""
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The application, wired from ``settings`` (else from the environment)."""
+    settings = settings or Settings()
+    configure_log(settings)
+    wiring = Wiring(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        wiring.wake_ups.close()
+        wiring.database.close()
+
+    app = FastAPI(
+        title="Alert broadcaster",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.wiring = wiring
+    problems.install(app)
+    for module in (alerts, recipients, groups, subscriptions, receipts):
+        app.include_router(module.router, prefix="/api/v1")
+    for pages in (console, pwa):
+        app.include_router(pages.router)
+        pages.mount_static(app)
+    app.include_router(system.router)
+    return app
