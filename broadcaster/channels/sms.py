@@ -130,7 +130,8 @@ class TwilioSms:
         try:
             await self._client.messages.page_async(page_size=1)
         except TwilioException as error:
-            if "401" in str(error) or getattr(error, "status", None) == 401:
+            answer = error.args[1] if len(error.args) > 1 else None  # the SDK's Page puts it there
+            if getattr(answer, "status_code", None) == 401:
                 return "Twilio refuses our account SID, auth token or API key."
             return "Twilio answered with an error; see its status page and the account's log."
         except Exception as error:  # noqa: BLE001  # the sentence is for the operator, whatever the fault

@@ -74,6 +74,7 @@
   function clear() {
     tiles = [];
     chosen = showing = lastTaken = null;
+    drawn = "another book";
     for (const name of Object.keys(groups)) { groups[name].box.remove(); delete groups[name]; }
   }
 
