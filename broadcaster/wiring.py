@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 SANDBOX_ACCOUNT_SID: Final = "AC" + "5a" * 16
 SANDBOX_AUTH_TOKEN: Final = "5a4db0c5" * 4
 SANDBOX_MESSAGING_SERVICE_SID: Final = "MG" + "5a" * 16
-SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"
+SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 - public
 _WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
 _BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
 _RUNS: Final = Gauge("broadcaster_batch_runs", "Batch runs ever, by what began them", ["by"])
@@ -198,7 +198,11 @@ class Wiring:
             found["slack"] = SlackMessages(SlackConfig(token=token, rate=s.slack_rate, timezone=s.timezone))
         if "push" in s.providers:
             allowed = Allowed(extra_hosts=s.push_hosts)
-            found["push"] = WebPush(WebPushConfig(self.vapid_private_key, s.vapid_subject, self.secret, allowed))
+            found["push"] = WebPush(
+                WebPushConfig(
+                    private_key=self.vapid_private_key, subject=s.vapid_subject, token_secret=self.secret, allowed=allowed
+                )
+            )
         return found
 
     def _sandboxed(self, *, simulate: bool) -> dict[str, Channel]:
@@ -229,10 +233,10 @@ class Wiring:
             ),
             "push": WebPush(
                 WebPushConfig(
-                    self.vapid_private_key,
-                    _SANDBOX_SUBJECT,
-                    self.secret,
-                    Allowed(extra_hosts=s.push_hosts if simulate else (), origins=(origin,)),
+                    private_key=self.vapid_private_key,
+                    subject=_SANDBOX_SUBJECT,
+                    token_secret=self.secret,
+                    allowed=Allowed(extra_hosts=s.push_hosts if simulate else (), origins=(origin,)),
                     simulate_origin=origin if simulate else "",
                 )
             ),
@@ -252,8 +256,9 @@ def redis_client(url: str, timeout: float) -> redis.Redis:
     if url.startswith("sentinel://"):
         first, *_ = url.removeprefix("sentinel://").split(";")
         host, _, port = first.split("@")[-1].split("/")[0].partition(":")
-        sentinel = redis.Sentinel([(host, int(port or 26379))], sentinel_kwargs=options)
-        client: redis.Redis = sentinel.master_for("mymaster", **options)
+        sentinel = redis.Sentinel(  # type: ignore[no-untyped-call]
+            [(host, int(port or 26379))], sentinel_kwargs=options)
+        client: redis.Redis = sentinel.master_for("mymaster", **options)  # type: ignore[no-untyped-call]
         return client
     return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), **options)
 

@@ -26,9 +26,9 @@ def require(scope: Scope) -> Callable[..., Caller]:
     """A dependency that answers 401 without a valid key and 403 where the key lacks ``scope``."""
 
     def dependency(
-        wired: Wired, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
+        wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
     ) -> Caller:
-        if bearer is None:
+        if credentials is None:
             raise NotSignedIn(
                 "Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`."
             )

@@ -58,7 +58,7 @@ PUSH_STATUSES: Final[dict[int, Rejected]] = {
 KEY_MISMATCH: Final = ("do not correspond to the credentials", "public key mismatch", "vapidpkhashmismatch")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class WebPushConfig:
     """One VAPID key."""
 
@@ -95,7 +95,8 @@ class WebPush:
 
     @property
     def route(self) -> str:
-        return f"push:vapid:{self._public[:12]}"
+        kind = "simulated" if self._config.simulate_origin else "vapid"
+        return f"push:{kind}:{self._public[:12]}"
 
     async def open(self) -> None:
         origins = (*self._config.allowed.origins, *filter(None, [self._config.simulate_origin]))
@@ -161,9 +162,7 @@ class WebPush:
 
     # Sending
 
-    def send(
-        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
-    ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         """Encrypts the chunk, then posts it: 1.2 times the speed of encrypting each in turn (FACTS)."""
         return dispatch([(to, self._prepare(message, to, content)) for to, content in chunk], self._post, limiter=_host)
 

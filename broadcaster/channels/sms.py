@@ -62,7 +62,7 @@ PAGES: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwilioConfig:
-    """One Twilio account and sender. Give ``sender`` or ``messaging_service_sid``."""
+    """One Twilio account and sender. Give ``sender``, ``messaging_service_sid``, or a sender of the service's."""
 
     account_sid: str
     auth_token: str  # also the key of callback signatures, with API keys too
@@ -85,16 +85,15 @@ class TwilioSms:
     """Channel, SendsReceipts and LooksUp. ``clock`` gives seconds since the epoch."""
 
     def __init__(self, config: TwilioConfig, clock: Callable[[], float] = time.time) -> None:
-        if bool(config.sender) == bool(config.messaging_service_sid):
-            raise ValueError("give either a sender or a messaging service")
+        if not (config.sender or config.messaging_service_sid):
+            raise ValueError("give a sender or a messaging service")
         self._config = config
         self._clock = clock
         self._zone = ZoneInfo(config.timezone)
         self._validator = RequestValidator(config.auth_token)
         self._sender = config.messaging_service_sid or config.sender
-        self._from: dict[str, str] = (
-            {"messaging_service_sid": self._sender} if config.messaging_service_sid else {"from_": self._sender}
-        )
+        senders = {"messaging_service_sid": config.messaging_service_sid, "from_": config.sender}
+        self._from = {name: sender for name, sender in senders.items() if sender}
         self._parse = lru_cache(maxsize=65_536)(self._parse_uncached)  # phonenumbers takes 58 µs a number
         self._head = lru_cache(maxsize=256)(self._head_uncached)
         self._client: Any = None
@@ -203,9 +202,7 @@ class TwilioSms:
 
     # Sending
 
-    def send(
-        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
-    ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         async def one(to: Envelope, content: Content) -> Outcome:
             return await self._send(message, to, content)
 

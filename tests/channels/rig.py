@@ -125,9 +125,7 @@ def receipt_url(channel: str, delivery: int, attempt: int = 1) -> str:
     return f"https://alerts.example/api/v1/receipts/{channel}?d={token}"
 
 
-async def send(
-    channel: Channel, envelopes: Sequence[Envelope], what: Message | None = None
-) -> dict[AttemptId, Outcome]:
+async def send(channel: Channel, envelopes: Sequence[Envelope], what: Message | None = None) -> dict[AttemptId, Outcome]:
     """Renders and sends; holds every channel to one outcome per envelope."""
     said = what or message()
     found: dict[AttemptId, Outcome] = {}

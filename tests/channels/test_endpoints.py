@@ -101,9 +101,7 @@ class Fixed(AbstractResolver):
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         base: Any = {"hostname": host, "port": port, "family": family, "proto": 0, "flags": 0}
         made: Any = [{**base, "host": address} for address in self.addresses]
         found: list[ResolveResult] = made

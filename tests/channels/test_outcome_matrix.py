@@ -131,9 +131,7 @@ def test_a_timeout_after_the_write_is_ambiguous_and_nothing_is_posted_again(
 def test_an_answer_that_breaks_off_is_ambiguous(rig: Rig) -> None:
     async def main() -> None:
         async def half(seen: Seen) -> web.StreamResponse:
-            response = web.StreamResponse(
-                status=400, headers={"Content-Length": "1000", "Content-Type": "application/json"}
-            )
+            response = web.StreamResponse(status=400, headers={"Content-Length": "1000", "Content-Type": "application/json"})
             await response.prepare(seen.request)
             await response.write(b'{"code": ')
             assert seen.request.transport is not None

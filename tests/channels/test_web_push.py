@@ -208,6 +208,10 @@ def test_under_a_test_key_no_endpoint_is_reached() -> None:
     assert decode(fields["t"], fields["k"])["aud"] == origin
 
 
+def test_the_simulated_route_is_not_the_real_one() -> None:
+    assert push("http://127.0.0.1:1", simulate_origin="http://127.0.0.1:1").route != CHANNEL.route
+
+
 def test_the_topic_is_the_same_for_every_attempt_and_differs_between_alerts_and_people() -> None:
     assert topic("a", MOZILLA) == topic("a", MOZILLA)
     assert len({topic("a", MOZILLA), topic("b", MOZILLA), topic("a", MOZILLA + "x")}) == 3

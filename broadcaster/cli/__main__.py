@@ -1,0 +1,5 @@
+"""``python -m broadcaster.cli``."""
+
+from broadcaster.cli.commands import main
+
+main()

@@ -1,0 +1,438 @@
+"""Every command. Those that read or change alerts and people go through the REST API; the rest work on this machine."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from broadcaster import __version__
+from broadcaster.channels.push import generate_vapid
+from broadcaster.cli import client as api
+from broadcaster.cli import embedded
+from broadcaster.cli.demo import run_demo
+from broadcaster.cli.doctor import examine
+from broadcaster.cli.progress import follow, import_file, show_status
+from broadcaster.cli.supervisor import Busy, FailedToStart
+from broadcaster.domain.errors import Problem
+from broadcaster.domain.messages import Severity
+from broadcaster.sandbox import server as sandbox_server
+from broadcaster.services.keys import Scope
+from broadcaster.settings import Settings
+from broadcaster.store import migrate as migrations
+from broadcaster.wiring import Wiring, configure_log
+
+out = Console()
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+def main() -> NoReturn:
+    """The entry point: typed errors become one sentence and an exit code."""
+    try:
+        cli.main(standalone_mode=False, prog_name="broadcaster")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "BROADCASTER_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else "Settings"
+            click.echo(f"Error: {name}: {fault['msg']}", err=True)
+        sys.exit(2)
+    except (Busy, embedded.NoRedis) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except FailedToStart as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except Problem as problem:
+        click.echo(f"Error: {problem.detail}", err=True)
+        sys.exit(2 if problem.status < 500 else 1)
+    sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+@click.option("--url", envvar="BROADCASTER_URL", help="The API, when it is not this machine's.")
+@click.option("--api-key", envvar="BROADCASTER_API_KEY", help="API key; better in the environment than in a shell's history.")
+@click.pass_context
+def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
+    """The second way to be told, when email is down.
+
+    Exit codes: 0 done; 1 it did not work out; 2 something to correct in the call or the settings; 3 no answer.
+    """
+    context.obj = {"settings": Settings(), "url": url, "key": api_key}
+
+
+def _settings(context: click.Context) -> Settings:
+    settings: Settings = context.obj["settings"]
+    return settings
+
+
+def _client(context: click.Context) -> api.Client:
+    return api.connect(_settings(context), context.obj["url"], context.obj["key"])
+
+
+def _say(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--quiet", is_flag=True, help="Parts log to files in the data directory.")
+@click.pass_context
+def up(context: click.Context, quiet: bool) -> None:
+    """Run everything on this machine: API, workers and, where none is configured, Redis and the sandbox."""
+    settings = _settings(context)
+    configure_log(settings)
+    supervisor = embedded.supervisor(settings, quiet=quiet)
+    if embedded.shape(settings).sandbox:
+        click.echo(embedded.BANNER, err=True)
+    supervisor.start()
+    click.echo(f"Ready: {settings.resolved_public_url}   (Ctrl-C stops it)", err=True)
+    try:
+        supervisor.wait()
+    finally:
+        supervisor.stop()
+
+
+@cli.command(name="api")
+@click.option("--host")
+@click.option("--port", type=int)
+@click.pass_context
+def run_api(context: click.Context, host: str | None, port: int | None) -> None:
+    """Run one API process."""
+    command = embedded.api_command(_settings(context), host, port)
+    os.execv(command[0], command)  # noqa: S606 - our own command
+
+
+@cli.command()
+@click.option("--queue", type=click.Choice(["bulk", "critical"]), default="bulk", show_default=True)
+@click.option("--processes", type=click.IntRange(1, 64), help="Worker processes; BROADCASTER_WORKERS unless given.")
+@click.pass_context
+def worker(context: click.Context, queue: str, processes: int | None) -> None:
+    """Run one worker: `bulk` takes everything, the most urgent first; `critical` keeps itself free for critical alerts."""
+    settings = _settings(context)
+    default = settings.critical_workers if queue == "critical" else settings.workers
+    command = embedded.worker_command(queue, processes or default)
+    os.environ["BROADCASTER_WORKER_QUEUE"] = queue
+    os.execv(command[0], command)  # noqa: S606 - our own command
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, help="BROADCASTER_SANDBOX_PORT unless given.")
+@click.pass_context
+def sandbox(context: click.Context, host: str, port: int | None) -> None:
+    """Run the stand-in providers, with their wall of phones."""
+    settings = _settings(context)
+    sandbox_server.run(
+        sandbox_server.SandboxConfig(
+            host=host,
+            port=settings.sandbox_port if port is None else port,
+            sms_rate=settings.sandbox_rate,
+            state_path=settings.data_dir / "sandbox-browsers.json",
+            **embedded.sandbox_credentials(),
+        )
+    )
+
+
+@cli.command()
+@click.option("--people", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--once", is_flag=True, help="End by itself; the last line is JSON.")
+@click.pass_context
+def demo(context: click.Context, people: int, once: bool) -> None:
+    """A hospital's email goes dark: invented clinicians, one alert, and who has it."""
+    sys.exit(run_demo(_settings(context), people=people, once=once))
+
+
+@cli.command()
+@as_json
+@click.pass_context
+def migrate(context: click.Context, as_json: bool) -> None:
+    """Bring the database to this version's tables."""
+    changed = migrations.upgrade(Wiring(_settings(context)).database)
+    _say({"changed": changed}) if as_json else click.echo("Done." if changed else "Nothing to do.")
+
+
+@cli.command()
+@as_json
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check every part and every credential, and say what to do."""
+    findings = examine(_settings(context))
+    if as_json:
+        _say([{"part": f.part, "ok": f.ok, "detail": f.detail, "do": f.do} for f in findings])
+    else:
+        for finding in findings:
+            mark = "[green]ok[/]  " if finding.ok else "[bold red]bad[/] "
+            out.print(f"{mark} {finding.part}: {finding.detail}", highlight=False)
+            if finding.do:
+                out.print(f"      → {finding.do}", highlight=False)
+    sys.exit(0 if all(f.ok for f in findings) else 1)
+
+
+# ---- alerts --------------------------------------------------------------------------------------------------------
+
+
+def _alert_options(command: Any) -> Any:
+    for option in reversed(
+        [
+            click.argument("title"),
+            click.argument("body"),
+            click.option("--severity", type=click.Choice([s.value for s in Severity]), default="high", show_default=True),
+            click.option("--everyone", is_flag=True, help="Everybody in the directory."),
+            click.option("--group", "groups", multiple=True, help="A group's name or id. Repeat for more."),
+            click.option("--tag", "tags", multiple=True, help="key:value, for example site:Northmoor. Repeat for more."),
+            click.option("--to", "named", multiple=True, help="A recipient's id. Repeat for more."),
+            click.option("--channel", "channels", multiple=True, help="sms, slack, push; all three unless given."),
+            click.option("--expires-in", type=int, help="Seconds after which nothing more is sent."),
+            click.option("--source", help="Who says it."),
+            click.option("--dedup-key", help="While an alert with this key is open, it is the answer."),
+            click.option("--drill", is_flag=True, help="An exercise: every message begins with DRILL."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _body(options: dict[str, Any]) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [{"group": g} for g in options["groups"]] + [{"tag": t} for t in options["tags"]]
+    if options["named"]:
+        parts.append({"recipients": list(options["named"])})
+    if options["everyone"]:
+        parts = [{"everyone": True}]
+    if not parts:
+        raise click.UsageError("Say whom to tell: --everyone, --group, --tag or --to.")
+    body = {"title": options["title"], "body": options["body"], "severity": options["severity"], "drill": options["drill"]}
+    body["audience"] = parts[0] if len(parts) == 1 else {"any": parts}
+    for name in ("expires_in", "source", "dedup_key"):
+        if options[name] is not None:
+            body[name] = options[name]
+    if options["channels"]:
+        body["channels"] = list(options["channels"])
+    return body
+
+
+@cli.command()
+@_alert_options
+@click.option("--idempotency-key", help="Repeating the command with the same key raises no second alert.")
+@click.option("--follow/--no-follow", default=None, help="Show progress until all is done (on a terminal, unless --json).")
+@as_json
+@click.pass_context
+def send(context: click.Context, idempotency_key: str | None, follow_it: bool | None = None, **options: Any) -> None:
+    """Raise an alert: broadcaster send "Email is down" "Use the phone list." --everyone"""
+    client = _client(context)
+    wanted, use_json = options.pop("follow"), options.pop("as_json")
+    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+    accepted = client.call("POST", "alerts", json=_body(options), headers=headers)
+    if use_json:
+        _say(accepted)
+    else:
+        click.echo(f"{'Accepted' if accepted['created'] else 'Already there'}: {accepted['id']}\n{accepted['links']['page']}")
+    if wanted or (wanted is None and not use_json and sys.stdout.isatty()):
+        follow(client, accepted["id"])
+
+
+@cli.command()
+@_alert_options
+@as_json
+@click.pass_context
+def preview(context: click.Context, **options: Any) -> None:
+    """What an alert would do, without doing it."""
+    use_json = options.pop("as_json")
+    plan = _client(context).call("POST", "alerts/preview", json=_body(options))
+    if use_json:
+        _say(plan)
+        return
+    click.echo(f"{plan['people']} people, {plan['unreachable']} of them out of reach")
+    table = Table("Channel", "Messages", "Segments each", "Cost", "Duration")
+    for c in plan["channels"]:
+        cost = "" if c["money"] is None else f"{c['money']:.2f} {c['currency']}"
+        seconds = "" if c["seconds"] is None else f"{c['seconds']:.0f} s"
+        kind = f"{c['segments']} ({c['encoding']})" if c["encoding"] else str(c["segments"])
+        table.add_row(c["label"], str(c["deliveries"]), kind, cost, seconds)
+    out.print(table)
+    for c in plan["channels"]:
+        out.print(f"{c['label']}: {c['text']}", markup=False, highlight=False)
+    for warning in plan["warnings"]:
+        out.print(f"! {warning}", style="yellow", markup=False, highlight=False)
+
+
+@cli.command()
+@click.argument("alert", required=False)
+@click.option("--follow", "following", is_flag=True, help="Live, until all is done.")
+@as_json
+@click.pass_context
+def status(context: click.Context, alert: str | None, following: bool, as_json: bool) -> None:
+    """How an alert stands (the latest one unless an id is given)."""
+    client = _client(context)
+    if alert is None:
+        items = client.call("GET", "alerts", params={"limit": 1})["items"]
+        if not items:
+            raise click.ClickException("There is no alert yet.")
+        alert = items[0]["id"]
+    if following and not as_json:
+        follow(client, alert)
+        return
+    view = client.call("GET", f"alerts/{alert}")
+    _say(view) if as_json else show_status(view)
+
+
+@cli.command()
+@click.argument("alert")
+@as_json
+@click.pass_context
+def cancel(context: click.Context, alert: str, as_json: bool) -> None:
+    """Stop what has not left."""
+    answer = _client(context).call("POST", f"alerts/{alert}/cancel")
+    if as_json:
+        _say(answer)
+    else:
+        click.echo(f"Stopped {answer['stopped']}; {answer['left']} had left and may have reached somebody.")
+
+
+# ---- people --------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def recipients() -> None:
+    """People: import and list."""
+
+
+@recipients.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@click.option("--skip-bad", is_flag=True, help="Import the good rows; without it one bad row stops all.")
+@as_json
+@click.pass_context
+def import_recipients(context: click.Context, file: Path, dry_run: bool, skip_bad: bool, as_json: bool) -> None:
+    """Import a CSV: name, external_id, phone, slack, groups (;-separated); any other column becomes a tag."""
+    result, refused = import_file(_client(context), file, dry_run=dry_run, skip_bad=skip_bad, quiet=as_json)
+    if as_json:
+        _say(result)
+    else:
+        for error in result.get("errors", []):
+            click.echo(f"line {error['line']}: {error['column'] or 'row'}: {error['reason']}", err=True)
+        counts = ", ".join(f"{result[k]} {k}" for k in ("rows", "created", "updated", "unchanged", "skipped") if k in result)
+        click.echo(f"{'Nothing was changed' if refused or dry_run else 'Imported'}: {counts}, {result['errors_total']} errors")
+    sys.exit(2 if refused else 0)
+
+
+@recipients.command(name="list")
+@click.option("--search", help="Part of a name, or a staff number.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@as_json
+@click.pass_context
+def list_recipients(context: click.Context, search: str | None, limit: int, as_json: bool) -> None:
+    """People in the directory."""
+    query = {"limit": str(limit), **({"q": search} if search else {})}
+    page = _client(context).call("GET", "recipients", params=query)
+    if as_json:
+        _say(page)
+        return
+    table = Table("Id", "Name", "Reached by", "Tags")
+    for person in page["items"]:
+        reached = ", ".join(sorted({c["channel"] for c in person["contacts"] if not c["disabled_at"]}))
+        tags = " ".join(f"{k}:{v}" for k, values in person["tags"].items() for v in values)
+        table.add_row(person["id"], person["name"], reached, tags)
+    out.print(table)
+
+
+# ---- keys ----------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def keys() -> None:
+    """API keys: made here, on the server, and shown once."""
+
+
+@keys.command(name="create")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice([s.value for s in Scope]), required=True)
+@click.option("--test", is_flag=True, help="A key whose alerts reach the sandbox only.")
+@as_json
+@click.pass_context
+def create_key(context: click.Context, name: str, scopes: tuple[str, ...], test: bool, as_json: bool) -> None:
+    """Make a key."""
+    uid, key = Wiring(_settings(context)).keys.create(name, list(scopes), test=test)
+    if as_json:
+        _say({"id": uid, "name": name, "key": key, "scopes": sorted(scopes), "test": test})
+    else:
+        click.echo(f"{key}\nThis is the only time it is shown. Its id, for revoking it: {uid}")
+
+
+@keys.command(name="list")
+@as_json
+@click.pass_context
+def list_keys(context: click.Context, as_json: bool) -> None:
+    """All keys, without their secrets."""
+    rows = Wiring(_settings(context)).keys.list()
+    if as_json:
+        _say([{**row, "scopes": json.loads(str(row["scopes"]))} for row in rows])
+        return
+    table = Table("Id", "Name", "Scopes", "Kind", "State")
+    for row in rows:
+        kind = "test" if row["test"] else "live"
+        table.add_row(str(row["uid"]), str(row["name"]), " ".join(json.loads(str(row["scopes"]))), kind,
+                      "revoked" if row["revoked_at"] else "works")  # fmt: skip
+    out.print(table)
+
+
+@keys.command(name="revoke")
+@click.argument("key_id")
+@click.pass_context
+def revoke_key(context: click.Context, key_id: str) -> None:
+    """End a key, within seconds, everywhere."""
+    Wiring(_settings(context)).keys.revoke(key_id)
+    click.echo("Revoked.")
+
+
+@cli.group()
+def push() -> None:
+    """Web push."""
+
+
+@push.command()
+@as_json
+def keygen(as_json: bool) -> None:
+    """A new VAPID key pair. Changing the key ends every subscription: do it once."""
+    private, public = generate_vapid()
+    if as_json:
+        _say({"private_key": private, "public_key": public})
+    else:
+        click.echo(f"BROADCASTER_VAPID_PRIVATE_KEY={private}\n# public key, as browsers get it: {public}")
+
+
+@cli.command(name="sign-in-link")
+@click.option("--key-id", help="The API key to sign in as; the newest working one unless given.")
+@click.pass_context
+def sign_in_link(context: click.Context, key_id: str | None) -> None:
+    """A link that opens the console, good for ten minutes."""
+    wiring = Wiring(_settings(context))
+    if key_id is None:
+        working = [row for row in wiring.keys.list() if not row["revoked_at"]]
+        if not working:
+            raise click.UsageError("There is no key yet; make one with `broadcaster keys create`.")
+        key_id = str(working[0]["uid"])
+    click.echo(enter_link(wiring, key_id))
+
+
+def enter_link(wiring: Wiring, key_uid: str, page: str = "/console/alerts") -> str:
+    """A signed link to the console, good for ten minutes."""
+    from itsdangerous import URLSafeTimedSerializer
+
+    token = URLSafeTimedSerializer(wiring.secret, salt="enter").dumps(key_uid)
+    return f"{wiring.settings.resolved_public_url}/console/enter/{token}?next={page}"
+
+
+_ = time
