@@ -69,9 +69,7 @@ class Wiring:
     @cached_property
     def secret(self) -> bytes:
         given = self.settings.secret_key.get_secret_value()
-        return (
-            given.encode() if given else _kept(self.settings.data_dir / "secret.key", lambda: secrets.token_urlsafe(48))
-        )
+        return given.encode() if given else _kept(self.settings.data_dir / "secret.key", lambda: secrets.token_urlsafe(48))
 
     @cached_property
     def vapid_private_key(self) -> str:
@@ -88,9 +86,7 @@ class Wiring:
         if self.sandbox_only:
             stand_ins = self._sandboxed(simulate=False)
             return ChannelSet(live=stand_ins, sandbox=stand_ins)
-        return ChannelSet(
-            live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {}
-        )
+        return ChannelSet(live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {})
 
     @cached_property
     def wake_ups(self) -> WakeUps:
@@ -257,7 +253,8 @@ def redis_client(url: str, timeout: float) -> redis.Redis:
         first, *_ = url.removeprefix("sentinel://").split(";")
         host, _, port = first.split("@")[-1].split("/")[0].partition(":")
         sentinel = redis.Sentinel(  # type: ignore[no-untyped-call]
-            [(host, int(port or 26379))], sentinel_kwargs=options)
+            [(host, int(port or 26379))], sentinel_kwargs=options
+        )
         client: redis.Redis = sentinel.master_for("mymaster", **options)  # type: ignore[no-untyped-call]
         return client
     return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), **options)

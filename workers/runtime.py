@@ -126,9 +126,7 @@ class Runtime:
     def _beat(self, name: str) -> None:
         lost = self.wiring.limiter.lost
         with self.wiring.database.write() as connection:
-            processes.beat(
-                connection, owner(), kind="worker", name=name, redis_lost=lost, consumed=self.deliverer.consumed
-            )
+            processes.beat(connection, owner(), kind="worker", name=name, redis_lost=lost, consumed=self.deliverer.consumed)
             somebody = processes.alive(connection)[1]
         self.wiring.limiter.somebody_lost_redis(somebody and not lost)
 

