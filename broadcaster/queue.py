@@ -60,9 +60,9 @@ def celery_config(redis_url: str) -> dict[str, Any]:
         },
     }
     if redis_url.startswith("sentinel://"):
-        config["broker_transport_options"]["master_name"] = parse_qs(urlsplit(redis_url).query).get(
-            "master", ["mymaster"]
-        )[0]
+        config["broker_transport_options"]["master_name"] = parse_qs(urlsplit(redis_url).query).get("master", ["mymaster"])[
+            0
+        ]
     return config
 
 

@@ -55,9 +55,7 @@ class Settings(BaseSettings):
     sms_price: float = Field(0.024, ge=0, description="Price of one SMS segment, for previews.")
     sms_currency: str = Field("GBP", min_length=3, max_length=3, description="Currency of sms_price.")
 
-    slack_token: SecretStr = Field(
-        _OPTIONAL_SECRET, description="Slack bot token, xoxb-…; with it Slack messages are real."
-    )
+    slack_token: SecretStr = Field(_OPTIONAL_SECRET, description="Slack bot token, xoxb-…; with it Slack messages are real.")
     slack_rate: float = Field(4.0, gt=0, description="Messages a second for the whole workspace.")
 
     vapid_private_key: SecretStr = Field(

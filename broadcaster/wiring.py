@@ -46,6 +46,7 @@ SANDBOX_MESSAGING_SERVICE_SID: Final = "MG" + "5a" * 16
 SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 - public
 _WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
 _BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
+_DELIVERIES: Final = Gauge("broadcaster_deliveries", "Deliveries of all alerts, by state", ["channel", "state"])
 _RUNS: Final = Gauge("broadcaster_batch_runs", "Batch runs ever, by what began them", ["by"])
 _SANDBOX_SUBJECT: Final = "mailto:sandbox@alert-broadcaster.invalid"
 
@@ -168,6 +169,8 @@ class Wiring:
             _WORKERS.set(processes.alive(connection)[0])
             _BATCHES_DUE.set(batches.count_due(connection))
             by_task, by_poller = batches.runs(connection)
+            for channel, state, n in batches.totals(connection):
+                _DELIVERIES.labels(channel, state).set(n)
         _RUNS.labels("task").set(by_task)
         _RUNS.labels("poller").set(by_poller)
 

@@ -29,9 +29,7 @@ def require(scope: Scope) -> Callable[..., Caller]:
         wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
     ) -> Caller:
         if credentials is None:
-            raise NotSignedIn(
-                "Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`."
-            )
+            raise NotSignedIn("Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`.")
         caller = wired.keys.authenticate(credentials.credentials)
         wait = wired.request_rate.wait(caller.uid)
         if wait > 0:

@@ -103,6 +103,4 @@ async def _on_database(_request: Request, error: Exception) -> JSONResponse:
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("api.bug", path=request.url.path, error=type(error).__name__, exc_info=error)
     body = {"type": TYPE_BASE + "internal", "title": "A fault in the broadcaster", "status": 500}
-    return JSONResponse(
-        {**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE
-    )
+    return JSONResponse({**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE)

@@ -61,9 +61,7 @@ def readyz(response: Response, wired: Wired) -> Readiness:
     summary="Prometheus metrics",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses(401, 403, 503)},
 )
-def metrics(
-    wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
-) -> Response:
+def metrics(wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None) -> Response:
     """Needs a key with metrics:read unless BROADCASTER_METRICS_OPEN is set."""
     if not wired.settings.metrics_open:
         if credentials is None:

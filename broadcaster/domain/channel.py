@@ -90,9 +90,7 @@ class Channel(Protocol):
         """The rate limits this envelope passes; empty where there is none."""
         ...
 
-    def send(
-        self, message: Message, chunk: Sequence[tuple[Envelope, Content]]
-    ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
+    def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         """Exactly one outcome per envelope, as it happens. Never raises for a delivery fault."""
         ...
 

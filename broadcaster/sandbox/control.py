@@ -78,9 +78,7 @@ _BROWSER_STATE: dict[str, replies.Reader] = {
     "dismiss": replies.flag,
 }
 _PEOPLE: dict[str, replies.Reader] = {
-    "people": _objects(
-        {"name": replies.text, "phone": _PHONE, "slack": replies.text, "endpoint": replies.text}, ("name",)
-    )
+    "people": _objects({"name": replies.text, "phone": _PHONE, "slack": replies.text, "endpoint": replies.text}, ("name",))
 }
 _USERS: dict[str, replies.Reader] = {
     "users": _objects(

@@ -138,9 +138,7 @@ class Ledger:
         tile.name = name
         self._tell(tile)
 
-    def take(
-        self, channel: str, address: str, key: str, provider_id: str, text: str | None, reaches: bool = True
-    ) -> Entry:
+    def take(self, channel: str, address: str, key: str, provider_id: str, text: str | None, reaches: bool = True) -> Entry:
         """Books a message taken by a provider. `reaches` is False while it is open whether anybody sees
         it."""
         now = self._clock()

@@ -117,9 +117,7 @@ class Push:
 
     # -- subscriptions
 
-    async def add_browsers(
-        self, count: int, key: bytes | None, receipts: bool, labels: list[str]
-    ) -> list[dict[str, Any]]:
+    async def add_browsers(self, count: int, key: bytes | None, receipts: bool, labels: list[str]) -> list[dict[str, Any]]:
         """Makes `count` simulated browsers; gives their subscriptions as a browser's `toJSON()` does, with a
         label."""
         rows: list[tuple[str, bytes | None, Browser]] = []
@@ -132,8 +130,7 @@ class Push:
                 await asyncio.sleep(0)  # other requests must not wait for 100,000 keys
         self._shelf.save(rows)
         return [
-            {"endpoint": self.endpoint(token), "keys": browser.keys(), "label": browser.label}
-            for token, _, browser in rows
+            {"endpoint": self.endpoint(token), "keys": browser.keys(), "label": browser.label} for token, _, browser in rows
         ]
 
     def _add(self, token: str, key: bytes | None, browser: Browser) -> None:

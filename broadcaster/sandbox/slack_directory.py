@@ -27,9 +27,7 @@ class Post:
 
     __slots__ = ("blocks", "entry", "metadata", "text", "ts")
 
-    def __init__(
-        self, ts: str, text: str, blocks: list[Any] | None, metadata: dict[str, Any] | None, entry: Entry
-    ) -> None:
+    def __init__(self, ts: str, text: str, blocks: list[Any] | None, metadata: dict[str, Any] | None, entry: Entry) -> None:
         self.ts = ts
         self.text = text
         self.blocks = blocks

@@ -137,9 +137,7 @@ def _json_argument(raw: Any, error: str) -> Any:
 def _check_metadata(metadata: Any) -> None:
     if not isinstance(metadata, dict) or set(metadata) != {"event_type", "event_payload"}:
         raise SlackError("invalid_metadata_format")
-    if not isinstance(metadata["event_type"], str) or not re.fullmatch(
-        r"[A-Za-z0-9_.-]{1,255}", metadata["event_type"]
-    ):
+    if not isinstance(metadata["event_type"], str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", metadata["event_type"]):
         raise SlackError("invalid_metadata_format")
     if not isinstance(metadata["event_payload"], dict):
         raise SlackError("invalid_metadata_format")

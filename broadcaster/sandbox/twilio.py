@@ -83,9 +83,7 @@ class Message:
 class Twilio:
     """The Messages resource of one account."""
 
-    def __init__(
-        self, config: SandboxConfig, settings: Settings, ledger: Ledger, faults: Faults, outbox: Outbox
-    ) -> None:
+    def __init__(self, config: SandboxConfig, settings: Settings, ledger: Ledger, faults: Faults, outbox: Outbox) -> None:
         self._account = config.twilio_account_sid
         token = config.twilio_auth_token
         basic = base64.b64encode(f"{self._account}:{token}".encode())
@@ -187,9 +185,7 @@ class Twilio:
         if not hmac.compare_digest(given, self._authorization) or request.match_info["account"] != self._account:
             raise TwilioError(20003)
 
-    async def _oddly(
-        self, request: web.Request, to: str, rule: NumberRule, take: fault_rules.Take
-    ) -> web.Response | None:
+    async def _oddly(self, request: web.Request, to: str, rule: NumberRule, take: fault_rules.Take) -> web.Response | None:
         """The answer for a number that misbehaves at submission, None when the message takes the normal
         way."""
         if rule.submit is not None:

@@ -228,9 +228,7 @@ class Alerts:
         known = self._channels.sandbox if sandbox else self._channels.live
         unknown = sorted({name for step in draft.steps for name in step.channels} - set(known))
         if unknown:
-            raise Invalid(
-                f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}."
-            )
+            raise Invalid(f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}.")
 
     def _check_audience(self, connection: Connection, audience: audiences.Audience, revision: int) -> None:
         missing = audience_store.unknown_names(connection, audience, revision)
@@ -282,9 +280,7 @@ def _warnings(channel: Channel, draft: Draft, seconds: float | None) -> list[str
     out, traits = [], channel.traits
     if traits.queue_seconds is not None and seconds > traits.queue_seconds:
         hours = traits.queue_seconds / 3600
-        out.append(
-            f"{traits.label}: longer than the provider's queue ({hours:.0f} h at this rate); the rest waits here."
-        )
+        out.append(f"{traits.label}: longer than the provider's queue ({hours:.0f} h at this rate); the rest waits here.")
     if seconds > draft.expires_in:
         minutes = seconds / 60
         out.append(f"{traits.label}: takes {minutes:.0f} min at the sender's rate, longer than the alert is valid.")

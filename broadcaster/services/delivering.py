@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import structlog
-from prometheus_client import Counter
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import OperationalError
 
@@ -42,9 +41,6 @@ COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
 COMMIT_ROWS: Final = 200
 POISON_LOSSES: Final = 8
 REFUSED_PAUSE: Final = (15.0, 60.0, 300.0)  # s a route rests after refusing our credentials, by refusals in a row
-
-_SENT = Counter("broadcaster_outcomes_total", "Outcomes of sends", ["channel", "outcome"])
-_RUNS = Counter("broadcaster_batch_runs_total", "Batches run, by what began them", ["by"])
 
 
 class Loop(Protocol):
@@ -96,7 +92,6 @@ class Deliverer:
             )
             if claim is None:
                 return False
-        _RUNS.labels("task" if by_task else "poller").inc()
         with self._leased(claim):
             self._run(claim)
         self.consumed += 1
@@ -243,9 +238,7 @@ class Deliverer:
             receipt_url=f"{self._public_url}/api/v1/receipts/{channel.traits.name}?d={token}",
         )
 
-    def _mark(
-        self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]
-    ) -> set[int]:
+    def _mark(self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]) -> set[int]:
         """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
         with self._fenced(claim) as connection:
             alert = alert_store.hold(connection, claim.alert_id)
@@ -287,7 +280,7 @@ class Deliverer:
         lanes = {key for e, c in chunk for key in (lane.key for lane in channel.lanes(e, costs[e.delivery]))}
         for group in _groups(arrived):
             self._rest(channel, group, sorted(lanes))
-            self._commit(claim, channel, alert, group)
+            self._commit(channel, alert, group)
         future.result()
 
     def _rest(self, channel: Channel, group: Sequence[tuple[AttemptId, Outcome]], lanes: list[str]) -> None:
@@ -302,9 +295,7 @@ class Deliverer:
         def write(connection: Connection) -> None:
             now = read_clock(connection)
             if waits:
-                routes.pause(
-                    connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False
-                )
+                routes.pause(connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False)
             if refused is not None:
                 times = routes.refusals(connection, channel.route)
                 seconds = REFUSED_PAUSE[min(times, len(REFUSED_PAUSE) - 1)]
@@ -314,9 +305,7 @@ class Deliverer:
 
         self._persist(write)
 
-    def _commit(
-        self, claim: batches.Claim, channel: Channel, alert: Row[Any], group: Sequence[tuple[AttemptId, Outcome]]
-    ) -> None:
+    def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[tuple[AttemptId, Outcome]]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
 
         def write(connection: Connection) -> None:
@@ -337,8 +326,6 @@ class Deliverer:
                 store.disable_contacts(connection, bad, "refused by the provider", now)
 
         self._persist(write)
-        for _, outcome in group:
-            _SENT.labels(channel.traits.name, type(outcome).__name__.lower()).inc()
 
     # ---- finding out -------------------------------------------------------------------------------------------
 

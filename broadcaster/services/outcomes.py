@@ -151,9 +151,7 @@ def _evidence(
     if new is None:
         if provider_id is None or row.provider_id is not None:
             return None
-        return _change(
-            row, row.state, row.next_at, code=row.code, reason=row.reason, provider_id=provider_id, cost=cost
-        )
+        return _change(row, row.state, row.next_at, code=row.code, reason=row.reason, provider_id=provider_id, cost=cost)
     due = None
     if new is State.ACCEPTED and ctx.traits.gives_receipts:
         due = ctx.now + int(ctx.traits.receipt_deadline * 1000)

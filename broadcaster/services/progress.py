@@ -162,9 +162,7 @@ class Progress:
             if alert is None or read_clock(connection) - alert.created_at > LINK_LIFE_MS:
                 return None
         cancelled = alert.cancelled_at is not None
-        return MessageView(
-            alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at, cancelled
-        )
+        return MessageView(alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at, cancelled)
 
     def reached_people(self, uid: str) -> int:
         """Distinct people whom a message reached: an exact count, for reports. Raises NotFound."""
@@ -209,8 +207,7 @@ class Progress:
             RouteTrouble(row.name, row.pause_reason or "", row.paused_until) for row in routes.paused(connection)
         )
         return [
-            self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles)
-            for a in alerts
+            self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles) for a in alerts
         ]
 
     def _view(

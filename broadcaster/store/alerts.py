@@ -98,9 +98,7 @@ def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, g
     """The most urgent step whose planning is due and free, now leased to ``owner``."""
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
     sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock)
-    row = connection.execute(
-        text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
-    ).one_or_none()
+    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
     return StepClaim(*row) if row else None
 
 
@@ -109,12 +107,12 @@ def step(connection: Connection, claim: StepClaim) -> Row[Any]:
     return connection.execute(select(alert_steps).where(mine)).one()
 
 
-def advance_step(connection: Connection, claim: StepClaim, owner: str, lease: int, **values: Any) -> bool:
+def advance_step(connection: Connection, claim: StepClaim, holder: str, lease: int, **values: Any) -> bool:
     """Writes the step's progress and renews the lease. False: the lease is no longer ours (roll back)."""
     mine = and_(
         alert_steps.c.alert_id == claim.alert_id,
         alert_steps.c.step == claim.step,
-        alert_steps.c.owner == owner,
+        alert_steps.c.owner == holder,
         alert_steps.c.fence == claim.fence,
     )
     values["lease_until"] = now_ms(connection) + lease
@@ -228,9 +226,7 @@ def reach_times(connection: Connection, alert: int) -> tuple[int | None, int | N
 
 def people_reached(connection: Connection, alert: int) -> int:
     """Distinct people whom a delivery reached. A scan of the alert's deliveries: for the finished alert's report only."""
-    reached = or_(
-        deliveries.c.state == "delivered", and_(deliveries.c.state == "accepted", deliveries.c.next_at.is_(None))
-    )
+    reached = or_(deliveries.c.state == "delivered", and_(deliveries.c.state == "accepted", deliveries.c.next_at.is_(None)))
     query = select(func.count(func.distinct(deliveries.c.recipient_id))).where(deliveries.c.alert_id == alert, reached)
     return int(connection.execute(query).scalar_one())
 

@@ -92,9 +92,7 @@ def count_deliveries(
     return {channel: int(n) for channel, n in connection.execute(query)}
 
 
-def count_unreachable(
-    connection: Connection, condition: ColumnElement[bool], channels: Sequence[str], revision: int
-) -> int:
+def count_unreachable(connection: Connection, condition: ColumnElement[bool], channels: Sequence[str], revision: int) -> int:
     """People in the audience without any usable address on these channels."""
     has_address = exists().where(
         contacts.c.recipient_id == recipients.c.id,
@@ -115,9 +113,7 @@ def unknown_names(connection: Connection, audience: Audience, revision: int) -> 
             if connection.execute(query).first() is None:
                 missing.append(f"group {node.group!r}")
         elif isinstance(node, Named):
-            query_people = select(recipients.c.uid).where(
-                recipients.c.uid.in_(node.recipients), valid(recipients, revision)
-            )
+            query_people = select(recipients.c.uid).where(recipients.c.uid.in_(node.recipients), valid(recipients, revision))
             known = set(connection.execute(query_people).scalars())
             missing += [f"recipient {uid!r}" for uid in node.recipients if uid not in known]
     return missing

@@ -47,9 +47,7 @@ def claim(connection: Connection, owner: str, *, lease: int, lowest: int, grace:
         runs="runs_task" if by_task else "runs_poller",
         lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
     )
-    row = connection.execute(
-        text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
-    ).one_or_none()
+    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
     return Claim(*row) if row else None
 
 
@@ -82,9 +80,7 @@ def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tup
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    woken = (
-        update(batches).where(batches.c.id.in_(ids)).values(woken_at=now).returning(batches.c.id, batches.c.priority)
-    )
+    woken = update(batches).where(batches.c.id.in_(ids)).values(woken_at=now).returning(batches.c.id, batches.c.priority)
     return [(row.id, row.priority) for row in connection.execute(woken)]
 
 
@@ -138,6 +134,13 @@ def counts(connection: Connection, alerts: Iterable[int]) -> list[Row[Any]]:
         .group_by(batches.c.alert_id, batches.c.channel)
     )
     return list(connection.execute(query))
+
+
+def totals(connection: Connection) -> list[tuple[str, str, int]]:
+    """(channel, state, deliveries) over all alerts."""
+    sums = [func.sum(batches.c[f"n_{s}"]) for s in STATES]
+    rows = connection.execute(select(batches.c.channel, *sums).group_by(batches.c.channel))
+    return [(row[0], state.value, int(n or 0)) for row in rows for state, n in zip(STATES, row[1:], strict=True)]
 
 
 def runs(connection: Connection) -> tuple[int, int]:

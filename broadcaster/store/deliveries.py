@@ -113,9 +113,7 @@ def disable_contacts(connection: Connection, contact_ids: Sequence[int], reason:
 
 def next_due(connection: Connection, batch: int) -> int | None:
     """The earliest time anything in the batch is due; None when nothing ever is."""
-    value = connection.execute(
-        select(func.min(deliveries.c.next_at)).where(deliveries.c.batch_id == batch)
-    ).scalar_one()
+    value = connection.execute(select(func.min(deliveries.c.next_at)).where(deliveries.c.batch_id == batch)).scalar_one()
     return None if value is None else int(value)
 
 
@@ -131,9 +129,7 @@ def apply(connection: Connection, changes: Sequence[Change], at: int) -> None:
         if change.row.state is not change.new and not allowed(change.row.state, change.new):
             raise ValueError(f"no way from {change.row.state} to {change.new}")
     changed = (
-        _update_postgresql(connection, changes, at)
-        if is_postgresql(connection)
-        else _update_sqlite(connection, changes, at)
+        _update_postgresql(connection, changes, at) if is_postgresql(connection) else _update_sqlite(connection, changes, at)
     )
     if changed != len(changes):
         raise LostRace(f"{len(changes) - changed} of {len(changes)} rows had changed")

@@ -21,13 +21,9 @@ def upgrade() -> None:
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("drill", sa.Boolean(), nullable=False),
-        sa.Column(
-            "sandbox", sa.Boolean(), nullable=False, comment="made with a test key: only ever reaches the sandbox"
-        ),
+        sa.Column("sandbox", sa.Boolean(), nullable=False, comment="made with a test key: only ever reaches the sandbox"),
         sa.Column("audience", sa.Text(), nullable=False, comment="JSON, as asked"),
-        sa.Column(
-            "revision", sa.BigInteger(), nullable=False, comment="the directory revision the audience is read at"
-        ),
+        sa.Column("revision", sa.BigInteger(), nullable=False, comment="the directory revision the audience is read at"),
         sa.Column("dedup_key", sa.Text(), nullable=True),
         sa.Column("dedup_open", sa.Text(), nullable=True, comment="dedup_key while the alert is open, else NULL"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -175,13 +171,9 @@ def upgrade() -> None:
         sa.Column("alert_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("channels", sa.Text(), nullable=False, comment="JSON list"),
-        sa.Column(
-            "next_at", sa.BigInteger(), nullable=True, comment="when planning it is due; NULL: planned, or dropped"
-        ),
+        sa.Column("next_at", sa.BigInteger(), nullable=True, comment="when planning it is due; NULL: planned, or dropped"),
         sa.Column("cursor", sa.BigInteger(), server_default="0", nullable=False, comment="last recipient id planned"),
-        sa.Column(
-            "people", sa.BigInteger(), server_default="0", nullable=False, comment="people in the audience so far"
-        ),
+        sa.Column("people", sa.BigInteger(), server_default="0", nullable=False, comment="people in the audience so far"),
         sa.Column(
             "unreachable",
             sa.BigInteger(),
@@ -363,9 +355,7 @@ def upgrade() -> None:
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False, comment="0: never marked"),
-        sa.Column(
-            "tries", sa.SmallInteger(), server_default="0", nullable=False, comment="attempts that count as spent"
-        ),
+        sa.Column("tries", sa.SmallInteger(), server_default="0", nullable=False, comment="attempts that count as spent"),
         sa.Column("lookups", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("absences", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("route", sa.Text(), nullable=True),
@@ -391,9 +381,7 @@ def upgrade() -> None:
 
     op.create_table(
         "push_subscriptions",
-        sa.Column(
-            "contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
-        ),
+        sa.Column("contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("endpoint_hash", sa.Text(), nullable=False, comment="sha256 of the endpoint, hex"),
         sa.Column("vapid_public_key", sa.Text(), nullable=False, comment="the applicationServerKey it was made with"),
         sa.Column("user_agent", sa.Text(), nullable=True),
