@@ -114,7 +114,7 @@ def _invent(people: int) -> list[Clinician]:
         tags = {"site": chance.choice(_SITES), "ward": chance.choice(_WARDS), "role": chance.choice(_ROLES)}
         # Whole parts of hospitals have no mobile signal, others no Wi-Fi: most have two ways, some one.
         has_phone = chance.random() < 0.95
-        phone = f"+447700{900000 + n}" if has_phone else None
+        phone = f"+447700{910000 + n}" if has_phone else None
         slack = f"U{n:08X}" if chance.random() < 0.5 else None
         out.append(Clinician(n, name, phone, slack, tags, browser=not has_phone or chance.random() < 0.6))
     return out

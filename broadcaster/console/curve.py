@@ -133,11 +133,7 @@ def _last_moment(view: AlertView, samples: Sequence[Sample], now: int) -> int:
 def _thinned(points: list[Point]) -> tuple[Point, ...]:
     """Sorted by time, without the middles of straight runs, and no more than the eye can use."""
     points.sort(key=lambda p: p[0])
-    kept = [
-        p
-        for i, p in enumerate(points)
-        if i in (0, len(points) - 1) or not points[i - 1][1] == p[1] == points[i + 1][1]
-    ]
+    kept = [p for i, p in enumerate(points) if i in (0, len(points) - 1) or not points[i - 1][1] == p[1] == points[i + 1][1]]
     step = max(1, -(-len(kept) // _POINTS))
     return tuple(kept[:-1:step]) + (kept[-1],)
 

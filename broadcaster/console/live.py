@@ -95,7 +95,9 @@ def live(view: AlertView, people_reached: int | None, zone: str) -> Live:
         numbers=_numbers(view, people_reached),
         total=_bar("all", "All channels", total, view.reached, sums, taken),
         bars=tuple(
-            _bar(c.name, c.label, c.targeted, c.reached, _by_state(c), c.counts[State.ACCEPTED] if final_when_taken(c) else 0)
+            _bar(
+                c.name, c.label, c.targeted, c.reached, _by_state(c), c.counts[State.ACCEPTED] if final_when_taken(c) else 0
+            )
             for c in view.channels
         ),
         columns=tuple(c.label for c in view.channels),

@@ -66,7 +66,10 @@ def sign_in_form(request: Request, next: str = sessions.HOME) -> Response:  # no
 
 @router.post("/console/sign-in")
 def sign_in(
-    request: Request, wiring: Wiring, key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = ""  # noqa: A002
+    request: Request,
+    wiring: Wiring,
+    key: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = "",  # noqa: A002
 ) -> Response:
     to = sessions.next_page(next)
     if not key.strip():

@@ -73,8 +73,8 @@ class PageRoute(APIRoute):
             except Problem as problem:
                 return page(request, "problem.html", problem.status, title=problem.title, detail=problem.detail)
             except RequestValidationError:
-                problem = NotFound("Check the address, or go back to the list of alerts.")
-                return page(request, "problem.html", 404, title=problem.title, detail=problem.detail)
+                detail = "Check the address, or go back to the list of alerts."
+                return page(request, "problem.html", 404, title=NotFound.title, detail=detail)
 
         return handler
 

@@ -56,9 +56,7 @@ def start(response: Response, wiring: Wired, uid: str) -> None:
 
 
 def end(response: Response, wiring: Wired) -> None:
-    response.delete_cookie(
-        cookie_name(wiring), path="/", secure=_https(wiring), httponly=True, samesite="strict"
-    )
+    response.delete_cookie(cookie_name(wiring), path="/", secure=_https(wiring), httponly=True, samesite="strict")
 
 
 def cookie_name(wiring: Wired) -> str:

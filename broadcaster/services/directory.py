@@ -125,7 +125,7 @@ class Directory:
             row = _there(store.recipient_by_uid(connection, uid, revision))
             store.end_all_of(connection, row.id, revision)
 
-    def list(
+    def search(
         self, *, text: str | None, tag: tuple[str, str] | None, group: str | None, cursor: int, limit: int
     ) -> tuple[list[RecipientView], int | None]:
         """People by number, and the cursor of the next page."""
@@ -254,7 +254,7 @@ class Directory:
         rows = [{"group_id": g, "recipient_id": recipient, "from_rev": revision} for g in sorted(wanted - set(there))]
         store.add_rows(connection, group_members, rows)
 
-    def _views(self, connection: Connection, rows: Sequence[Row[Any]], revision: int) -> "list[RecipientView]":
+    def _views(self, connection: Connection, rows: Sequence[Row[Any]], revision: int) -> list[RecipientView]:
         ids = [row.id for row in rows]
         addresses: dict[int, list[ContactView]] = {i: [] for i in ids}
         for c in store.contacts_of(connection, ids, revision):
@@ -272,7 +272,7 @@ class Directory:
             for r in rows
         ]
 
-    def _groups(self, connection: Connection, rows: Sequence[Row[Any]], revision: int) -> "list[GroupView]":
+    def _groups(self, connection: Connection, rows: Sequence[Row[Any]], revision: int) -> list[GroupView]:
         counts = store.member_counts(connection, [r.id for r in rows], revision)
         return [GroupView(r.id, r.uid, r.name, r.description, counts.get(r.id, 0), r.created_at) for r in rows]
 
