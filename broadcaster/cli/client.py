@@ -19,8 +19,19 @@ class Refused(click.ClickException):
 
     def __init__(self, status: int, document: dict[str, Any]) -> None:
         super().__init__(str(document.get("detail") or document.get("title") or f"HTTP {status}"))
-        self.exit_code = 2 if status < 500 else 1
+        self.status = status
         self.document = document
+
+    exit_code = 2
+
+    def __new__(cls, status: int, document: dict[str, Any]) -> "Refused":
+        return super().__new__(Broken if status >= 500 and cls is Refused else cls)
+
+
+class Broken(Refused):
+    """A fault of the server's."""
+
+    exit_code = 1
 
 
 class NoAnswer(click.ClickException):

@@ -26,7 +26,13 @@ from broadcaster.sandbox import server as sandbox_server
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.store import migrate as migrations
-from broadcaster.wiring import Wiring, configure_log
+from broadcaster.wiring import (
+    SANDBOX_ACCOUNT_SID,
+    SANDBOX_AUTH_TOKEN,
+    SANDBOX_SLACK_TOKEN,
+    Wiring,
+    configure_log,
+)
 
 out = Console()
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
@@ -143,7 +149,9 @@ def sandbox(context: click.Context, host: str, port: int | None) -> None:
             port=settings.sandbox_port if port is None else port,
             sms_rate=settings.sandbox_rate,
             state_path=settings.data_dir / "sandbox-browsers.json",
-            **embedded.sandbox_credentials(),
+            twilio_account_sid=SANDBOX_ACCOUNT_SID,
+            twilio_auth_token=SANDBOX_AUTH_TOKEN,
+            slack_token=SANDBOX_SLACK_TOKEN,
         )
     )
 
@@ -233,7 +241,7 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
 )
 @as_json
 @click.pass_context
-def send(context: click.Context, idempotency_key: str | None, following: bool | None, **options: Any) -> None:
+def send(context: click.Context, /, idempotency_key: str | None, following: bool | None, **options: Any) -> None:
     """Raise an alert: broadcaster send "Email is down" "Use the phone list." --everyone"""
     client = _client(context)
     use_json = options.pop("as_json")
@@ -253,7 +261,7 @@ def send(context: click.Context, idempotency_key: str | None, following: bool | 
 @_alert_options
 @as_json
 @click.pass_context
-def preview(context: click.Context, **options: Any) -> None:
+def preview(context: click.Context, /, **options: Any) -> None:
     """What an alert would do, without doing it."""
     use_json = options.pop("as_json")
     plan = _client(context).call("POST", "alerts/preview", json=_body(options))

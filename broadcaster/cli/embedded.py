@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from broadcaster.cli.supervisor import Part, Supervisor
 from broadcaster.settings import Settings
 from broadcaster.store import migrate
-from broadcaster.wiring import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_SLACK_TOKEN, Wiring
+from broadcaster.wiring import Wiring
 
 BANNER: Final = """
   ┌──────────────────────────────────────────────────────────────────────────┐
@@ -59,7 +59,7 @@ def supervisor(settings: Settings, *, quiet: bool, environment: Mapping[str, str
         parts.append(_redis(settings))
     if chosen.sandbox:
         parts.append(_sandbox(settings))
-    parts += [_worker(settings, "critical", settings.critical_workers), _worker(settings, "bulk", settings.workers)]
+    parts += [_worker("critical", settings.critical_workers), _worker("bulk", settings.workers)]
     parts.append(_api(settings))
     for part in parts:
         part.environment = {**(environment or {}), **part.environment}
@@ -98,21 +98,13 @@ def _sandbox(settings: Settings) -> Part:
     return Part("sandbox", command, ready=lambda: _listens("127.0.0.1", settings.sandbox_port))
 
 
-def _worker(settings: Settings, queue: str, processes: int) -> Part:
+def _worker(queue: str, processes: int) -> Part:
     return Part(f"worker-{queue}", worker_command(queue, processes), {"BROADCASTER_WORKER_QUEUE": queue})
 
 
 def _api(settings: Settings) -> Part:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
     return Part("api", api_command(settings), ready=lambda: _listens(host, settings.port))
-
-
-def sandbox_credentials() -> dict[str, str]:
-    return {
-        "twilio_account_sid": SANDBOX_ACCOUNT_SID,
-        "twilio_auth_token": SANDBOX_AUTH_TOKEN,
-        "slack_token": SANDBOX_SLACK_TOKEN,
-    }
 
 
 def redis_binary() -> str:

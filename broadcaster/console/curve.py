@@ -104,7 +104,8 @@ def _series(view: AlertView, samples: Sequence[Sample], now: int) -> list[Series
         lines["taken"].append((ms, sum(taken.values())))
         lines["total"].append((ms, sum(reached.values())))
 
-    if view.first_reached_at is not None:  # the line leaves the ground there, not at the sample before
+    seen = next((s.at for s in samples if s.accepted), now)
+    if view.first_reached_at is not None and view.first_reached_at <= seen:  # where the line leaves the ground
         mark(max(view.first_reached_at - 1, view.created_at))
     for at, group in groupby(samples, key=lambda s: s.at):
         for s in group:
@@ -144,7 +145,7 @@ def _thinned(points: list[Point]) -> tuple[Point, ...]:
 def _drawing(name: str, size: tuple[int, int], series: Sequence[Series], end: float, top: int) -> Drawing:
     width, height = size
     wide = name == "wide"
-    up_step, across_step = _nice(top / 4), _nice_time(end / (8 if wide else 4))
+    up_step, across_step = _nice(top / 5), _nice_time(end / (8 if wide else 4))
     ceiling = -(-top // up_step) * up_step
     left = 14 + 9 * len(words.count(ceiling))
     right, above, bottom = width - (170 if wide else 12), 14, height - 46

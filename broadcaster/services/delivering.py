@@ -183,9 +183,9 @@ class Deliverer:
                 if fresh.cancelled_at is None:
                     end = (State.EXPIRED, "expired", "its time ran out before it left")
                 rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING])
-                changes += [outcomes.unsent(r, end[0], ctx, end[1], end[2]) for r in rows]
+                changes += [outcomes.unsent(r, *end) for r in rows]
             rows = store.due(connection, claim.id, [State.ACCEPTED], now, claim.size)
-            changes += [outcomes.no_receipt(r, ctx) for r in rows]
+            changes += [outcomes.no_receipt(r) for r in rows]
             rows = store.due(connection, claim.id, [State.UNCERTAIN], now, claim.size)
             decided = [outcomes.without_look_up(r, ctx) for r in rows]
             changes += [c for c in decided if c is not None]
@@ -249,9 +249,7 @@ class Deliverer:
             ready = [still[r.id] for r in rows if still[r.id].state is r.state and still[r.id].attempt == r.attempt]
             ctx = self._context(channel, alert, now)
             reason = "the address was taken out of use"
-            skipped = [
-                outcomes.unsent(r, State.SKIPPED, ctx, "disabled", reason) for r in ready if r.contact_id not in usable
-            ]
+            skipped = [outcomes.unsent(r, State.SKIPPED, "disabled", reason) for r in ready if r.contact_id not in usable]
             going = [r for r in ready if r.contact_id in usable]
             store.keep_attempts(connection, going, now)
             store.apply(connection, [*skipped, *(outcomes.mark(r, channel.route, now) for r in going)], now)

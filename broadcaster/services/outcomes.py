@@ -110,12 +110,12 @@ def without_look_up(row: DeliveryRow, ctx: Context) -> Change | None:
     return None
 
 
-def no_receipt(row: DeliveryRow, ctx: Context) -> Change:
+def no_receipt(row: DeliveryRow) -> Change:
     """An accepted row whose receipt did not come by its deadline."""
     return _change(row, State.UNCONFIRMED, None, code="no_receipt", reason="taken by the provider; no receipt came")
 
 
-def unsent(row: DeliveryRow, new: State, ctx: Context, code: str, reason: str) -> Change:
+def unsent(row: DeliveryRow, new: State, code: str, reason: str) -> Change:
     """A row that has not left, and will not: cancelled, expired or skipped."""
     return _change(row, new, None, code=code, reason=reason)
 

@@ -16,6 +16,7 @@ from broadcaster.store import directory as people
 from broadcaster.store import revisions
 from broadcaster.store import subscriptions as store
 from broadcaster.store.database import Database, read_clock
+from broadcaster.store.tables import contacts
 
 LINK_DAYS: Final = 14
 
@@ -110,7 +111,7 @@ class Subscriptions:
                 return Subscribed(before.uid, created=False)
             revision, at = revisions.current(connection), read_clock(connection)
             if before is not None:  # the ward's computer has a new user: the last one's alerts stop here
-                people.end(connection, people.contacts, [before.contact_id], revision)
+                people.end(connection, contacts, [before.contact_id], revision)
                 store.disable(connection, before.contact_id, at, "enrolled by another person")
                 store.forget(connection, before.contact_id)
             uid = str(uuid7())

@@ -241,12 +241,13 @@ def example() -> Wiring:
     wiring.progress.rows = [
         *(delivery(n, name=names[n % 5]) for n in range(1, 14)),
         *(delivery(n, name=names[n % 5], state="uncertain", code="timeout", attempt=2, channel="push",
-                   address="updates.push.services.mozilla.com #1f2e3d4c", reason="No answer within 8 s") for n in range(20, 23)),
+                   address="updates.push.services.mozilla.com #1f2e3d4c", reason="No answer within 8 s")
+          for n in range(20, 23)),
         *(delivery(n, state="queued", code=None, reason=None, channel="slack", address="U02••••9K") for n in range(30, 150)),
     ]  # fmt: skip
     wiring.progress.messages = {
-        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Northmoor Trust IT", now, False),
-        "drill": MessageView("Email is down", "This is a drill. Reply to nobody.", "high", True, "Northmoor Trust IT", now, True),
+        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Trust IT", now, False),
+        "drill": MessageView("Email is down", "This is a drill. Reply to nobody.", "high", True, "Trust IT", now, True),
         "hostile": MessageView(HOSTILE, HOSTILE, "low", False, HOSTILE, now, False),
     }  # fmt: skip
     return wiring

@@ -74,9 +74,7 @@ def test_history_is_paged_and_bounded() -> None:
         page = await slack.conversations_history(channel=channel, limit=3)
         assert [m["text"] for m in page["messages"]] == ["4", "3", "2"]
         assert page["has_more"]
-        rest = await slack.conversations_history(
-            channel=channel, limit=3, cursor=page["response_metadata"]["next_cursor"]
-        )
+        rest = await slack.conversations_history(channel=channel, limit=3, cursor=page["response_metadata"]["next_cursor"])
         assert [m["text"] for m in rest["messages"]] == ["1", "0"]
         bounds = {"oldest": posted[1]["ts"], "latest": posted[3]["ts"]}
         inner = await slack.conversations_history(channel=channel, **bounds)
