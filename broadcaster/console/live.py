@@ -5,7 +5,7 @@ from typing import Final
 
 from broadcaster.console import words
 from broadcaster.domain.lifecycle import OPEN, State
-from broadcaster.services.progress import AlertView, ChannelView
+from broadcaster.services.progress import AlertView, ChannelView, RouteTrouble
 
 #: Above it, people are not counted one by one while the alert is running (a scan of its deliveries).
 COUNT_PEOPLE_UP_TO: Final = 5_000
@@ -103,7 +103,7 @@ def live(view: AlertView, people_reached: int | None, zone: str) -> Live:
         columns=tuple(c.label for c in view.channels),
         rows=tuple(_row(state, view) for state in words.STATES),
         unreached=max(total - view.reached, 0),
-        trouble=tuple(f"{t.name}: {t.reason or 'paused'}. Next try {words.moment(t.until_ms, zone)}." for t in view.routes),
+        trouble=tuple(_trouble(view, t, zone) for t in view.routes),
         unreachable=view.unreachable or 0,
         stopped=sums[State.CANCELLED],
         says=_sentence(view, people_reached),
@@ -113,6 +113,12 @@ def live(view: AlertView, people_reached: int | None, zone: str) -> Live:
 def final_when_taken(channel: ChannelView) -> bool:
     """Whether the service counts what this channel's provider took as reached: it gives no receipts."""
     return channel.counts[State.ACCEPTED] > 0 and channel.reached > channel.counts[State.DELIVERED]
+
+
+def _trouble(view: AlertView, route: RouteTrouble, zone: str) -> str:
+    label = next((c.label for c in view.channels if route.name.startswith(f"{c.name}:")), "")
+    reason = route.reason.rstrip(".") or "paused"
+    return f"{label or 'Route'}: {reason}. Next try {words.moment(route.until_ms, zone)}. (Route {route.name})"
 
 
 def _numbers(view: AlertView, people: int | None) -> tuple[Number, ...]:

@@ -21,6 +21,8 @@ router = APIRouter(include_in_schema=False)
 
 STATIC: Final = Path(__file__).parent / "static"
 NAME: Final = "Staff alerts"
+#: The design system's styles, which the console installs (``console.assets``) and serves.
+_DESIGN_SYSTEM: Final = Path(__file__).parents[1] / "console" / "static" / "vendor" / "nhsuk-frontend.min.css"
 _TOKEN: Final = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _SEVERITIES: Final = {
     "critical": ("Critical", "red"),
@@ -168,7 +170,12 @@ def manifest(enrolment: str = "") -> Response:
 
 def _page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     nonce = secrets.token_urlsafe(16)
-    common = {"cspNonce": nonce, "app": NAME, "sandbox_only": _wired(request).sandbox_only}
+    common = {
+        "cspNonce": nonce,
+        "app": NAME,
+        "vendor": _DESIGN_SYSTEM.is_file(),
+        "sandbox_only": _wired(request).sandbox_only,
+    }
     html = _PAGES.get_template(template).render({**common, **values})
     return HTMLResponse(html, status, {**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)})
 

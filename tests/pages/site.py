@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from itsdangerous import URLSafeTimedSerializer
 
 from broadcaster.console import pages as console
@@ -186,6 +186,8 @@ class Wiring:
     alerts: Alerts = field(default_factory=Alerts)
     progress: Progress = field(default_factory=Progress)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    posted: list[tuple[str, str, Any]] = field(default_factory=list)  # what browsers told the API
+    answers: list[int] = field(default_factory=list)  # what the API says to that, 204 when empty
 
 
 @dataclass
@@ -205,8 +207,14 @@ def serve(wiring: Wiring, port: int = 0) -> Iterator[Site]:
     for part in (console, pwa):
         app.include_router(part.router)
         part.mount_static(app)
-    app.get("/api/v1/push/key")(lambda: {"public_key": "BA" + "A" * 85})
-    app.post("/api/v1/push/subscriptions")(lambda: Response(status_code=204))
+    app.add_api_route("/api/v1/push/key", lambda: {"public_key": "BA" + "A" * 85})
+
+    async def take(request: Request) -> Response:
+        wiring.posted.append((request.method, request.url.path, await request.json()))
+        return Response(status_code=wiring.answers.pop(0) if wiring.answers else 204)
+
+    for path in ("/api/v1/push/subscriptions", "/api/v1/receipts/push"):
+        app.add_api_route(path, take, methods=["POST", "DELETE"])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
