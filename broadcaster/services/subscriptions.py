@@ -1,8 +1,4 @@
-"""Browsers that can be told: enrolling, moving and ending push subscriptions.
-
-A browser that nobody signed in on may enrol with a signed link; to leave, it proves that it owns the subscription by
-knowing its ``auth`` secret.
-"""
+"""Browsers that want to be told: enrolment links, push subscriptions, and leaving again."""
 
 import hashlib
 import hmac
@@ -10,52 +6,45 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
-from sqlalchemy.exc import IntegrityError
 from uuid_utils import uuid7
 
 from broadcaster.domain import tokens
 from broadcaster.domain.channel import ChannelSet
-from broadcaster.domain.errors import Conflict, Invalid, NotFound, NotSignedIn
-from broadcaster.domain.messages import Address, InvalidAddress
-from broadcaster.services.directory import ENROLLED, channel_of
+from broadcaster.domain.errors import Invalid, NotFound, NotSignedIn
+from broadcaster.services.directory import parse_address
 from broadcaster.store import directory as people
 from broadcaster.store import revisions
 from broadcaster.store import subscriptions as store
 from broadcaster.store.database import Database, read_clock
+from broadcaster.store.tables import contacts
 
-LINK_SECONDS: Final = 14 * 86_400
-_PURPOSE: Final = "enrol"
-_TRIES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribed:
-    """``created``: False when the browser was enrolled already."""
-
-    uid: str
-    recipient: str
-    masked: str
-    created: bool
+LINK_DAYS: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """Whom a link enrols. Times are ms since the epoch."""
+    """Whom a link is for."""
 
-    recipient: str
+    recipient: int
     name: str
-    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolmentLink:
+class Subscribed:
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """``expires_at``: ms since the epoch."""
+
     url: str
     expires_at: int
 
 
 class Subscriptions:
-    """Push subscriptions of the people in the directory."""
+    """Web push enrolment. A link is personal: whoever has it can enrol a browser for that person, and do nothing else."""
 
     def __init__(
         self, database: Database, channels: ChannelSet, secret: bytes, public_url: str, vapid_public_key: str
@@ -63,110 +52,80 @@ class Subscriptions:
         self._database = database
         self._channels = channels
         self._secret = secret
-        self._public_url = public_url.rstrip("/")
+        self._public_url = public_url
         self.vapid_public_key = vapid_public_key
 
-    def link(self, recipient: str, *, seconds: int = LINK_SECONDS) -> EnrolmentLink:
-        """A link that enrols browsers for this person until it expires. Raises NotFound."""
+    def link(self, recipient_uid: str) -> Link:
+        """A personal enrolment link, good for 14 days. Raises NotFound."""
         with self._database.read() as connection:
-            row = _person(connection, recipient)
-            expires = read_clock(connection) // 1000 + seconds
-        token = tokens.sign(self._secret, _PURPOSE, row.id, expires)
-        return EnrolmentLink(f"{self._public_url}/enrol/{token}", expires * 1000)
+            row = people.recipient_by_uid(connection, recipient_uid, revisions.current(connection))
+            if row is None:
+                raise NotFound("There is no recipient with this id.")
+            expires = read_clock(connection) // 1000 + LINK_DAYS * 86_400
+        return Link(f"{self._public_url}/enrol/{tokens.sign(self._secret, 'enrol', row.id, expires)}", expires * 1000)
 
     def enrolment(self, token: str) -> Enrolment | None:
-        """Whom the link's token enrols; None where it is not ours, has expired, or the person has left."""
+        """Whom the link is for; None when it is not ours, has run out, or the person is gone."""
+        numbers = tokens.verify(self._secret, "enrol", token)
+        if numbers is None or len(numbers) != 2:
+            return None
         with self._database.read() as connection:
-            found = self._enrolled(connection, token)
-        return None if found is None else Enrolment(found[0].uid, found[0].name, found[1] * 1000)
+            if read_clock(connection) >= numbers[1] * 1000:
+                return None
+            row = people.recipient_by_id(connection, numbers[0], revisions.current(connection))
+        return None if row is None else Enrolment(row.id, row.name)
 
-    def subscribe(
-        self, raw: dict[str, Any], *, recipient: str | None = None, enrolment: str | None = None, user_agent: str | None = None
-    ) -> Subscribed:
-        """Enrols a browser for one person; again is harmless, and for another person it moves.
+    def subscribe_by_token(self, token: str, subscription: dict[str, Any], user_agent: str | None) -> Subscribed:
+        """A browser enrols itself. Raises NotSignedIn for a link that does not hold, Invalid for the subscription."""
+        enrolment = self.enrolment(token)
+        if enrolment is None:
+            raise NotSignedIn("This enrolment link is not valid any more. Ask for a new one.")
+        return self._subscribe(enrolment.recipient, subscription, user_agent)
 
-        ``raw``: PushSubscription.toJSON(). Raises Invalid (subscription), NotFound (recipient), NotSignedIn (enrolment).
-        """
-        address = self._parse(raw)
-        for _ in range(_TRIES):
-            try:
-                return self._subscribe(address, recipient, enrolment, user_agent)
-            except IntegrityError:  # the same browser, twice at once
-                continue
-        raise Conflict("This browser is being enrolled at this moment; try again.")
+    def subscribe(self, recipient_uid: str, subscription: dict[str, Any], user_agent: str | None) -> Subscribed:
+        """A program enrols a person's browser. Raises NotFound, Invalid."""
+        with self._database.read() as connection:
+            row = people.recipient_by_uid(connection, recipient_uid, revisions.current(connection))
+        if row is None:
+            raise NotFound("There is no recipient with this id.")
+        return self._subscribe(row.id, subscription, user_agent)
 
     def unsubscribe(self, endpoint: str, auth: str) -> None:
-        """Disables one browser's contact. Raises NotFound, with the same words for a wrong secret."""
+        """Ends this subscription and no other. Knowing its auth secret proves that it is the caller's. Raises NotFound."""
         with self._database.write() as connection:
-            row = store.by_endpoint(connection, _hash(endpoint))
-            kept = json.loads(row.address)["keys"]["auth"] if row is not None else ""
-            if not hmac.compare_digest(_plain(kept), _plain(auth)) or row is None:
+            row = store.by_hash(connection, _hash(endpoint))
+            known = json.loads(row.address)["keys"]["auth"] if row is not None else ""
+            if row is None or not hmac.compare_digest(known.rstrip("=").encode(), auth.rstrip("=").encode()):
                 raise NotFound("There is no such subscription.")
             store.disable(connection, row.contact_id, read_clock(connection), "unsubscribed")
 
-    def _subscribe(
-        self, address: Address, recipient: str | None, enrolment: str | None, user_agent: str | None
-    ) -> Subscribed:
+    def _subscribe(self, recipient: int, subscription: dict[str, Any], user_agent: str | None) -> Subscribed:
+        if "push" not in self._channels.live:
+            raise Invalid("Web push is not configured here.")
+        address = parse_address(self._channels, "push", json.dumps(subscription))
+        digest = _hash(address.identity)
         with self._database.write() as connection:
-            person = self._whom(connection, recipient, enrolment)
-            endpoint = _hash(address.identity)
-            row = store.by_endpoint(connection, endpoint)
-            fresh = {"vapid_public_key": self.vapid_public_key, "user_agent": user_agent}
-            if row is not None and row.recipient_id == person.id and row.to_rev is None:
-                store.refresh_contact(connection, row.contact_id, address.value, address.masked)
-                store.update_subscription(connection, row.contact_id, **fresh)
-                return Subscribed(row.uid, person.uid, address.masked, created=False)
-            revision, at, uid = revisions.current(connection), read_clock(connection), str(uuid7())
-            if row is not None:
-                store.end_contact(connection, row.contact_id, revision, at, "moved")
-            contact = store.insert_contact(
-                connection, uid=uid, recipient_id=person.id, channel=ENROLLED, address=address.value,
+            before = store.by_hash(connection, digest)
+            if before is not None and before.recipient_id == recipient and before.to_rev is None:
+                store.refresh(connection, before.contact_id, address.value)
+                return Subscribed(before.uid, created=False)
+            revision, at = revisions.current(connection), read_clock(connection)
+            if before is not None:  # the ward's computer has a new user: the last one's alerts stop here
+                people.end(connection, contacts, [before.contact_id], revision)
+                store.disable(connection, before.contact_id, at, "enrolled by another person")
+                store.forget(connection, before.contact_id)
+            uid = str(uuid7())
+            # No revision of its own: a browser that enrols while an alert is being planned may or may not be in it.
+            contact = people.add_contact(
+                connection, uid=uid, recipient_id=recipient, channel="push", address=address.value,
                 identity=address.identity, masked=address.masked, created_at=at, from_rev=revision,
             )  # fmt: skip
-            if row is None:
-                store.insert_subscription(
-                    connection, contact_id=contact, endpoint_hash=endpoint, created_at=at, **fresh
-                )
-            else:
-                store.update_subscription(connection, row.contact_id, contact_id=contact, created_at=at, **fresh)
-            return Subscribed(uid, person.uid, address.masked, created=True)
-
-    def _parse(self, raw: dict[str, Any]) -> Address:
-        channel = channel_of(self._channels, ENROLLED)
-        if channel is None:
-            raise Invalid("Web push is not configured here.")
-        try:
-            return channel.parse_address(json.dumps(raw))
-        except InvalidAddress as error:
-            raise Invalid(str(error)) from None
-
-    def _whom(self, connection: Connection, recipient: str | None, enrolment: str | None) -> Row[Any]:
-        if enrolment is None:
-            return _person(connection, recipient or "")
-        found = self._enrolled(connection, enrolment)
-        if found is None:
-            raise NotSignedIn("This enrolment link is not valid any more. Ask for a new one.")
-        return found[0]
-
-    def _enrolled(self, connection: Connection, token: str) -> tuple[Row[Any], int] | None:
-        numbers = tokens.verify(self._secret, _PURPOSE, token)
-        if numbers is None or len(numbers) != 2 or numbers[1] * 1000 <= read_clock(connection):
-            return None
-        row = people.recipient_by_number(connection, numbers[0], revisions.current(connection))
-        return None if row is None else (row, numbers[1])
-
-
-def _person(connection: Connection, uid: str) -> Row[Any]:
-    row = people.recipient(connection, uid, revisions.current(connection))
-    if row is None:
-        raise NotFound("There is no recipient of this id.")
-    return row
+            store.add(
+                connection, contact_id=contact, endpoint_hash=digest, vapid_public_key=self.vapid_public_key,
+                user_agent=user_agent, created_at=at,
+            )  # fmt: skip
+            return Subscribed(uid, created=True)
 
 
 def _hash(endpoint: str) -> str:
     return hashlib.sha256(endpoint.encode()).hexdigest()
-
-
-def _plain(secret: str) -> bytes:
-    """Browsers write base64url with and without padding."""
-    return secret.replace("+", "-").replace("/", "_").rstrip("=").encode()
