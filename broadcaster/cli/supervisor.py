@@ -94,6 +94,8 @@ class Supervisor:
                     part.process.terminate()
             for part in reversed(group):
                 self._bury(part, deadline)
+        if self._lock is not None:
+            self._lock.close()
 
     def _bury(self, part: Part, deadline: float) -> None:
         if part.process is None:

@@ -73,8 +73,8 @@ def open_dedup(connection: Connection, key: str) -> Row[Any] | None:
 def remember_request(connection: Connection, **values: Any) -> bool:
     """Whether this Idempotency-Key is new to its API key. Waits for a concurrent request with the same one (PostgreSQL)."""
     make = postgresql.insert if is_postgresql(connection) else sqlite.insert
-    statement = make(idempotency_keys).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    statement = make(idempotency_keys).values(**values).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+    return connection.execute(statement).first() is not None
 
 
 def remembered_request(connection: Connection, api_key_id: int, key: str) -> Row[Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from rig import SECRET, message, push, run, send, send_one, slack, twilio
+from tests.channels.rig import SECRET, message, push, run, send, send_one, slack, twilio
 
 from broadcaster.channels import wire
 from broadcaster.channels.endpoints import Allowed

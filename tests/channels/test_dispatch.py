@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from rig import run
+from tests.channels.rig import run
 
 from broadcaster.channels import wire
 from broadcaster.channels.dispatch import dispatch

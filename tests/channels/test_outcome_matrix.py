@@ -10,7 +10,21 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from rig import RIGS, Provider, Rig, Seen, answering, provider, push, run, send, send_one, slack, subscription, twilio
+from tests.channels.rig import (
+    RIGS,
+    Provider,
+    Rig,
+    Seen,
+    answering,
+    provider,
+    push,
+    run,
+    send,
+    send_one,
+    slack,
+    subscription,
+    twilio,
+)
 
 from broadcaster.channels import wire
 from broadcaster.channels.endpoints import Allowed

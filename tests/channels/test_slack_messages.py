@@ -2,7 +2,7 @@ import json
 
 import pytest
 from aiohttp import web
-from rig import SLACK, answering, json_reply, message, provider, run, send_one, slack
+from tests.channels.rig import SLACK, answering, json_reply, message, provider, run, send_one, slack
 
 from broadcaster.channels.slack_codes import SLACK_CODES
 from broadcaster.domain.messages import Envelope, InvalidAddress, Severity

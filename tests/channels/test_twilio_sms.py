@@ -5,7 +5,19 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 from aiohttp import web
-from rig import SECRET, SMS, TOKEN, answering, json_reply, message, provider, receipt_url, run, send_one, twilio
+from tests.channels.rig import (
+    SECRET,
+    SMS,
+    TOKEN,
+    answering,
+    json_reply,
+    message,
+    provider,
+    receipt_url,
+    run,
+    send_one,
+    twilio,
+)
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
 from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES

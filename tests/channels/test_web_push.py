@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 from py_vapid.jwt import decode
-from rig import (
+from tests.channels.rig import (
     PUSH,
     SECRET,
     Seen,

@@ -193,7 +193,16 @@ class Wiring:
 @dataclass
 class Site:
     url: str
-    wiring: Wiring
+    app: FastAPI
+
+    @property
+    def wiring(self) -> Wiring:
+        found: Wiring = self.app.state.wiring
+        return found
+
+    def use(self, wiring: Wiring) -> None:
+        wiring.settings.resolved_public_url = self.url
+        self.app.state.wiring = wiring
 
     def enter(self, uid: str = "key-1") -> str:
         """The address of a sign-in link, as the command line makes it."""
@@ -210,8 +219,9 @@ def serve(wiring: Wiring, port: int = 0) -> Iterator[Site]:
     app.add_api_route("/api/v1/push/key", lambda: {"public_key": "BA" + "A" * 85})
 
     async def take(request: Request) -> Response:
-        wiring.posted.append((request.method, request.url.path, await request.json()))
-        return Response(status_code=wiring.answers.pop(0) if wiring.answers else 204)
+        wired: Wiring = app.state.wiring
+        wired.posted.append((request.method, request.url.path, await request.json()))
+        return Response(status_code=wired.answers.pop(0) if wired.answers else 204)
 
     for path in ("/api/v1/push/subscriptions", "/api/v1/receipts/push"):
         app.add_api_route(path, take, methods=["POST", "DELETE"])
@@ -221,9 +231,10 @@ def serve(wiring: Wiring, port: int = 0) -> Iterator[Site]:
     while not server.started:
         time.sleep(0.01)
     found = server.servers[0].sockets[0].getsockname()[1]
-    wiring.settings.resolved_public_url = f"http://127.0.0.1:{found}"
+    site = Site(f"http://127.0.0.1:{found}", app)
+    site.use(wiring)
     try:
-        yield Site(f"http://127.0.0.1:{found}", wiring)
+        yield site
     finally:
         server.should_exit = True
         thread.join(10)

@@ -11,10 +11,16 @@ from broadcaster.pwa import pages
 from tests.pages.site import Site, example, serve
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Site]:
     with serve(example()) as running:
         yield running
+
+
+@pytest.fixture
+def site(server: Site) -> Site:
+    server.use(example())
+    return server
 
 
 PAGES = ["enrol/good.token-1", "enrol/hostile", "enrol/unknown", "enrol", "m/live", "m/drill", "m/hostile", "m/unknown"]

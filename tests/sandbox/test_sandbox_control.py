@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sandbox_world import World, play
+from tests.sandbox.sandbox_world import World, play
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.faults import Faults

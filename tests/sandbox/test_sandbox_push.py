@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_vapid import Vapid02
 from pywebpush import WebPusher, webpush
-from sandbox_world import World, play
+from tests.sandbox.sandbox_world import World, play
 
 from broadcaster.sandbox import ece
 from broadcaster.sandbox.browsers import Browser

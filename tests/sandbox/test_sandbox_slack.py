@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from sandbox_world import World, play
+from tests.sandbox.sandbox_world import World, play
 from slack_sdk.errors import SlackApiError
 
 from broadcaster.sandbox import credentials

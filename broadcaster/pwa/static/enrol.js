@@ -62,7 +62,7 @@ async function subscribe(registration) {
   const answer = await fetch("/api/v1/push/key", { cache: "no-store" });
   if (!answer.ok) throw new Error("The key for alerts could not be loaded.");
   const given = await answer.json();
-  const options = { userVisibleOnly: true, applicationServerKey: bytes(given.key ?? given.public_key) };
+  const options = { userVisibleOnly: true, applicationServerKey: bytes(given.public_key) };
   try {
     return await registration.pushManager.subscribe(options);
   } catch (error) {

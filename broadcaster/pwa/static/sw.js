@@ -97,7 +97,7 @@ async function subscribeAgain(event) {
   let fresh = event.newSubscription;
   if (!fresh) {
     const given = await (await fetch("/api/v1/push/key", { cache: "no-store" })).json();
-    const text = atob((given.key ?? given.public_key).replace(/-/g, "+").replace(/_/g, "/"));
+    const text = atob((given.public_key).replace(/-/g, "+").replace(/_/g, "/"));
     const applicationServerKey = Uint8Array.from(text, (c) => c.charCodeAt(0));
     fresh = await self.registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
   }
