@@ -285,7 +285,7 @@ def _kept(path: Path, make: Callable[[], str]) -> bytes:
 
 
 _NUMBER: Final = re.compile(
-    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/m/|[?&]d=)[^\s\"'&]+"
+    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/console/enter/|/m/|[?&]d=)[^\s\"'&]+"
 )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from broadcaster.api.deps import CanReadAlerts, CanSend, Wired
 from broadcaster.api.problems import responses
@@ -27,10 +27,19 @@ _DAY: Final = 86_400
 _LOOK: Final = 0.5  # s between looks of an event stream
 _HEARTBEAT: Final = 15.0  # s
 
-AlertId = Annotated[str, Path(description="The alert's id (UUIDv7).", max_length=64)]
+AlertId = Annotated[str, Path(description="The alert's id (UUIDv7).", max_length=64, pattern=r"^[^\x00]*$")]
 Channel = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 # No control characters but line breaks in what people read.
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+
+
+def _utf8(tree: dict[str, Any]) -> dict[str, Any]:
+    """Pydantic looks into typed texts only; half a surrogate pair in a free tree would fail at the database."""
+    try:
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a surrogate pair") from None
+    return tree
 
 
 class EscalationStep(BaseModel):
@@ -63,7 +72,7 @@ class NewAlert(BaseModel):
     title: Words = Field(max_length=120)
     body: Words = Field(max_length=1200)
     severity: Severity = Severity.HIGH
-    audience: dict[str, Any] = Field(
+    audience: Annotated[dict[str, Any], AfterValidator(_utf8)] = Field(
         description='Who: {"everyone": true}, {"group": …}, {"tag": "key:value"}, {"recipients": […]}, or '
         '{"all"|"any": […]} and {"not": …} of these.'
     )

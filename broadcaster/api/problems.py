@@ -1,5 +1,6 @@
 """Every error leaves the API as an RFC 9457 problem document with a stable ``type``."""
 
+import json
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from broadcaster.domain.errors import Problem, Unavailable
 
@@ -57,9 +59,27 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(Exception, _on_bug)
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        """With the schema that ``responses`` refers to: FastAPI knows those of models only."""
+        found = generate()
+        found.setdefault("components", {}).setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
 
 
-def document(problem: Problem) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """ASCII only: a place in a request may be named by half a surrogate pair, which UTF-8 cannot say."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode("ascii")
+
+
+def document(problem: Problem) -> ProblemResponse:
     body = {
         "type": TYPE_BASE + problem.slug,
         "title": problem.title,
@@ -69,15 +89,15 @@ def document(problem: Problem) -> JSONResponse:
     headers = {"Retry-After": str(problem.retry_after)} if isinstance(problem, Unavailable) else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({**body, **problem.extra}, problem.status, headers, media_type=MEDIA_TYPE)
+    return ProblemResponse({**body, **problem.extra}, problem.status, headers)
 
 
-async def _on_problem(_request: Request, error: Exception) -> JSONResponse:
+async def _on_problem(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, Problem)
     return document(error)
 
 
-async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
     # The input itself is left out: it may hold a phone number.
     errors = [{"at": ".".join(str(part) for part in e["loc"]), "problem": e["msg"]} for e in error.errors()]
@@ -85,22 +105,31 @@ async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     status, slug, title = (400, "bad-request", _MEANINGS[400]) if unreadable else (422, "invalid", _MEANINGS[422])
     detail = "; ".join(f"{e['at']}: {e['problem']}" for e in errors[:5])
     body = {"type": TYPE_BASE + slug, "title": title, "status": status, "detail": detail, "errors": errors}
-    return JSONResponse(body, status, media_type=MEDIA_TYPE)
+    return ProblemResponse(body, status)
 
 
-async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+async def _on_http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        error.headers = {"Allow": ", ".join(sorted(_methods(request)))}
     body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": str(error.detail)}
-    return JSONResponse(body, error.status_code, error.headers, media_type=MEDIA_TYPE)
+    return ProblemResponse(body, error.status_code, error.headers)
 
 
-async def _on_database(_request: Request, error: Exception) -> JSONResponse:
+def _methods(request: Request) -> set[str]:
+    """What this path takes (RFC 9110, section 15.5.6): the router names the first route's methods only."""
+    scope = {**request.scope, "path_params": {}}
+    routes = (r for r in request.app.routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE)
+    return {method for route in routes for method in route.methods or ()}
+
+
+async def _on_database(_request: Request, error: Exception) -> ProblemResponse:
     # The statement's parameters may hold addresses: only the driver's class goes to the log.
     log.error("api.database_unavailable", error=type(getattr(error, "orig", error)).__name__)
     return document(Unavailable("The database does not answer. Nothing was accepted; try again."))
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+async def _on_bug(request: Request, error: Exception) -> ProblemResponse:
     log.error("api.bug", path=request.url.path, error=type(error).__name__, exc_info=error)
     body = {"type": TYPE_BASE + "internal", "title": "A fault in the broadcaster", "status": 500}
-    return JSONResponse({**body, "detail": "It has been logged. Nothing else is known here."}, 500, media_type=MEDIA_TYPE)
+    return ProblemResponse({**body, "detail": "It has been logged. Nothing else is known here."}, 500)

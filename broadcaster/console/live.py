@@ -122,7 +122,9 @@ def _trouble(view: AlertView, route: RouteTrouble, zone: str) -> str:
 
 
 def _numbers(view: AlertView, people: int | None) -> tuple[Number, ...]:
-    if people is not None and view.people is not None:
+    if view.state == "planning" and not view.targeted:
+        reach = Number("–", "still counting", "people reached")
+    elif people is not None and view.people is not None:
         reach = Number(words.count(people), f"of {words.count(view.people)}", "people reached")
     else:
         reach = Number(words.count(view.reached), f"of {words.count(view.targeted)}", "messages arrived")

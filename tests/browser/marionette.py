@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 
 T = TypeVar("T")
 
-#: The system package is the only one that is sure to run without a sandbox of its own (snap's cannot see /tmp).
+#: In this order; Debian calls it firefox-esr.
 BINARIES: Final = ("firefox-esr", "firefox")
 _START_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0

@@ -139,8 +139,8 @@ def test_preview_tells_what_would_happen_and_sends_nothing(stack: Stack) -> None
 
 def test_at_least_95_percent_of_batches_are_run_by_celery_tasks(stack: Stack) -> None:
     """Over everything this stack has done so far, and 60 alerts more: the poller is for bad days."""
-    stack.person("Often told", tag="often", slack=["U0C000001"])
-    for alert in [stack.send("often", channels=["slack"], severity="normal")["id"] for _ in range(60)]:
+    stack.person("Often told", tag="often", sms=[number()])
+    for alert in [stack.send("often", channels=["sms"], severity="normal")["id"] for _ in range(60)]:
         stack.settled(alert)
     text = requests.get(f"{stack.api}/metrics", timeout=10).text
     runs = {by: float(line.split()[-1]) for by in ("task", "poller") for line in text.splitlines()
