@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from broadcaster.domain.errors import Problem, Unavailable
 
@@ -110,17 +110,19 @@ async def _on_invalid(_request: Request, error: Exception) -> ProblemResponse:
 
 async def _on_http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        error.headers = {"Allow": ", ".join(sorted(_methods(request)))}
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
     body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": str(error.detail)}
-    return ProblemResponse(body, error.status_code, error.headers)
+    return ProblemResponse(body, error.status_code, headers)
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request) -> list[str]:
     """What this path takes (RFC 9110, section 15.5.6): the router names the first route's methods only."""
-    scope = {**request.scope, "path_params": {}}
-    routes = (r for r in request.app.routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE)
-    return {method for route in routes for method in route.methods or ()}
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method, "path_params": {}}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT") if takes(method)]
 
 
 async def _on_database(_request: Request, error: Exception) -> ProblemResponse:

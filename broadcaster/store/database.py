@@ -41,6 +41,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
+            if self.dialect == "postgresql":
+                # One snapshot for all statements, as SQLite has it: counts and steps must be of the same instant.
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
             connection.rollback()
 

@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.channels.rig import SECRET, message, push, run, send, send_one, slack, twilio
 
 from broadcaster.channels import wire
 from broadcaster.channels.endpoints import Allowed
@@ -21,6 +20,7 @@ from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Found, Reje
 from broadcaster.domain.references import reference
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.server import SandboxConfig, start
+from tests.channels.rig import SECRET, message, push, run, send, send_one, slack, twilio
 
 MAKE: dict[str, Callable[[str], Any]] = {
     "sms": lambda origin: twilio(

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from tests.channels.rig import run
 
 from broadcaster.channels import wire
 from broadcaster.channels.dispatch import dispatch
 from broadcaster.domain.messages import Envelope
 from broadcaster.domain.outcomes import Accepted, Deferred, Outcome
+from tests.channels.rig import run
 
 
 def envelopes(count: int, **changes: float) -> list[tuple[Envelope, int]]:

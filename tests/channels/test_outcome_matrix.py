@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
+from broadcaster.channels import wire
+from broadcaster.channels.endpoints import Allowed
+from broadcaster.domain.channel import Channel
+from broadcaster.domain.outcomes import Accepted, Ambiguous, Deferred, Outcome, Rejected, Scope, Throttled
 from tests.channels.rig import (
     RIGS,
     Provider,
@@ -25,11 +30,6 @@ from tests.channels.rig import (
     subscription,
     twilio,
 )
-
-from broadcaster.channels import wire
-from broadcaster.channels.endpoints import Allowed
-from broadcaster.domain.channel import Channel
-from broadcaster.domain.outcomes import Accepted, Ambiguous, Deferred, Outcome, Rejected, Scope, Throttled
 
 rigs = pytest.mark.parametrize("rig", RIGS, ids=lambda rig: rig.name)
 

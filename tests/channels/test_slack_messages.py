@@ -2,11 +2,11 @@ import json
 
 import pytest
 from aiohttp import web
-from tests.channels.rig import SLACK, answering, json_reply, message, provider, run, send_one, slack
 
 from broadcaster.channels.slack_codes import SLACK_CODES
 from broadcaster.domain.messages import Envelope, InvalidAddress, Severity
 from broadcaster.domain.outcomes import Accepted, Ambiguous, Rejected, Scope, Throttled
+from tests.channels.rig import SLACK, answering, json_reply, message, provider, run, send_one, slack
 
 CHANNEL = slack("http://127.0.0.1:1")
 TO = Envelope(5, 1, "U000000005", "7K2M9QX", "https://al.example/m/x1?a=1&b=2", "https://al.example/r")

@@ -5,6 +5,13 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 from aiohttp import web
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+
+from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES
+from broadcaster.domain import gsm, tokens
+from broadcaster.domain.channel import Callback, CallbackRefused, Receipt
+from broadcaster.domain.messages import Envelope, InvalidAddress
+from broadcaster.domain.outcomes import Accepted, Ambiguous, Rejected, Scope, Throttled
 from tests.channels.rig import (
     SECRET,
     SMS,
@@ -18,13 +25,6 @@ from tests.channels.rig import (
     send_one,
     twilio,
 )
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
-
-from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES
-from broadcaster.domain import gsm, tokens
-from broadcaster.domain.channel import Callback, CallbackRefused, Receipt
-from broadcaster.domain.messages import Envelope, InvalidAddress
-from broadcaster.domain.outcomes import Accepted, Ambiguous, Rejected, Scope, Throttled
 
 CHANNEL = twilio("http://127.0.0.1:1")
 

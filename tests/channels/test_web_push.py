@@ -9,6 +9,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 from py_vapid.jwt import decode
+
+from broadcaster.channels.endpoints import Allowed
+from broadcaster.channels.push import KEY_MISMATCH, PUSH_STATUSES, WebPush, generate_vapid, public_key, topic
+from broadcaster.domain import tokens
+from broadcaster.domain.channel import Callback, CallbackRefused, Receipt
+from broadcaster.domain.messages import Envelope, InvalidAddress, Severity
+from broadcaster.domain.outcomes import Accepted, Rejected, Scope
 from tests.channels.rig import (
     PUSH,
     SECRET,
@@ -26,13 +33,6 @@ from tests.channels.rig import (
     subscription,
     vapid,
 )
-
-from broadcaster.channels.endpoints import Allowed
-from broadcaster.channels.push import KEY_MISMATCH, PUSH_STATUSES, WebPush, generate_vapid, public_key, topic
-from broadcaster.domain import tokens
-from broadcaster.domain.channel import Callback, CallbackRefused, Receipt
-from broadcaster.domain.messages import Envelope, InvalidAddress, Severity
-from broadcaster.domain.outcomes import Accepted, Rejected, Scope
 
 CHANNEL = push("http://127.0.0.1:1")
 MOZILLA = "https://updates.push.services.mozilla.com/wpush/v2/abc"

@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.sandbox.sandbox_world import World, play
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import Ledger
 from broadcaster.sandbox.replies import BadInput
+from tests.sandbox.sandbox_world import World, play
 
 GOOD = "+447700900123"
 Reply = tuple[int, dict[str, Any], Mapping[str, str]]

@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_vapid import Vapid02
 from pywebpush import WebPusher, webpush
-from tests.sandbox.sandbox_world import World, play
 
 from broadcaster.sandbox import ece
 from broadcaster.sandbox.browsers import Browser
 from broadcaster.sandbox.vapid import b64decode, b64encode
+from tests.sandbox.sandbox_world import World, play
 
 VAPID = Vapid02()
 VAPID.generate_keys()

@@ -6,10 +6,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from tests.sandbox.sandbox_world import World, play
 from slack_sdk.errors import SlackApiError
 
 from broadcaster.sandbox import credentials
+from tests.sandbox.sandbox_world import World, play
 
 USER = "U0ABCDEFGH1"
 META = {"event_type": "alert", "event_payload": {"delivery_id": "d-1"}}

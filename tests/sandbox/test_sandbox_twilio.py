@@ -10,13 +10,13 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sandbox.sandbox_world import World, play
 from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from twilio.rest.api.v2010.account.message import MessageInstance  # type: ignore[import-untyped]
 
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.segments import count_segments
+from tests.sandbox.sandbox_world import World, play
 
 SENDER = credentials.SENDER_NUMBER
 GOOD = "+447700900123"
