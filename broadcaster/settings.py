@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr = Field(
         _OPTIONAL_SECRET,
-        description="32 or more random characters that sign links and receipts; empty: made once, kept in the data directory.",
+        description="32 or more random characters that sign links and receipts; empty: made once, kept in data_dir.",
     )
     source: str = Field(
         "IT service desk", max_length=60, description="Who an alert says it is from, unless it says so itself."

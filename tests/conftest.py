@@ -1,4 +1,4 @@
-"""The whole stack for journeys: real API, real Celery workers, real Redis or Valkey, the sandbox's providers, on two databases.
+"""The whole stack for journeys: real API, Celery workers, Redis or Valkey and the sandbox's providers, on two databases.
 
 `stack` is started once per database and shared; what a journey needs for itself (people, tags) it makes itself.
 """
@@ -48,7 +48,7 @@ class Stack:
     supervisor: Supervisor
     api: str
     sandbox: str
-    key: str
+    key: str = field(repr=False)
     session: requests.Session = field(default_factory=requests.Session)
 
     def call(self, method: str, path: str, expect: int | None = None, **options: Any) -> requests.Response:

@@ -279,7 +279,10 @@ def list_deliveries(
     summary="Counts as they change (server-sent events)",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "`progress` events with the alert, then `end`.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {
+            "description": "`progress` events with the alert, then `end`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
         **responses(401, 403, 404, 422, 429, 503),
     },
 )  # fmt: skip

@@ -24,7 +24,7 @@ class Refused(click.ClickException):
 
     exit_code = 2
 
-    def __new__(cls, status: int, document: dict[str, Any]) -> "Refused":
+    def __new__(cls, status: int, _document: dict[str, Any]) -> "Refused":
         return super().__new__(Broken if status >= 500 and cls is Refused else cls)
 
 

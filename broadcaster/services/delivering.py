@@ -223,7 +223,7 @@ class Deliverer:
             if row.id in marked
         ]
         if chunk:
-            self._send(claim, channel, alert, message, chunk, costs=dict(zip([r.id for r in rows], costs, strict=True)))
+            self._send(channel, alert, message, chunk, costs=dict(zip([r.id for r in rows], costs, strict=True)))
         return True, None
 
     def _envelope(self, channel: Channel, row: store.DeliveryRow, address: str) -> Envelope:
@@ -247,7 +247,6 @@ class Deliverer:
                 return set()
             still = {r.id: r for r in store.lock(connection, [r.id for r in rows])}
             ready = [still[r.id] for r in rows if still[r.id].state is r.state and still[r.id].attempt == r.attempt]
-            ctx = self._context(channel, alert, now)
             reason = "the address was taken out of use"
             skipped = [outcomes.unsent(r, State.SKIPPED, "disabled", reason) for r in ready if r.contact_id not in usable]
             going = [r for r in ready if r.contact_id in usable]
@@ -257,7 +256,6 @@ class Deliverer:
 
     def _send(
         self,
-        claim: batches.Claim,
         channel: Channel,
         alert: Row[Any],
         message: Message,

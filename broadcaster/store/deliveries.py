@@ -62,7 +62,8 @@ class Change:
 
 _COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
 _FIELDS: Final = (
-    "state", "next_at", "attempt", "tries", "lookups", "absences", "route", "provider_id", "cost", "code", "reason", "sent_at",
+    "state", "next_at", "attempt", "tries", "lookups", "absences", "route", "provider_id", "cost", "code", "reason",
+    "sent_at",
 )  # fmt: skip
 _PG_TYPES: Final = (
     "text", "bigint", "smallint", "smallint", "smallint", "smallint", "text", "text", "bigint", "text", "text", "bigint",

@@ -13,8 +13,10 @@ def pause(connection: Connection, name: str, until: int, reason: str, *, refused
     INSERT INTO routes (name, paused_until, pause_reason, refusals, updated_at)
     VALUES (:name, :until, :reason, :refused, {now_ms(connection)})
     ON CONFLICT (name) DO UPDATE SET
-      pause_reason = CASE WHEN excluded.paused_until > routes.paused_until THEN excluded.pause_reason ELSE routes.pause_reason END,
-      paused_until = CASE WHEN excluded.paused_until > routes.paused_until THEN excluded.paused_until ELSE routes.paused_until END,
+      pause_reason = CASE WHEN excluded.paused_until > routes.paused_until
+                     THEN excluded.pause_reason ELSE routes.pause_reason END,
+      paused_until = CASE WHEN excluded.paused_until > routes.paused_until
+                     THEN excluded.paused_until ELSE routes.paused_until END,
       refusals = routes.refusals + excluded.refusals, updated_at = excluded.updated_at"""
     connection.execute(text(sql), {"name": name, "until": until, "reason": reason, "refused": int(refused)})
 
