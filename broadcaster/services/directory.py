@@ -112,7 +112,7 @@ class Directory:
             if given:
                 store.rename(connection, recipients, row.id, **given)
             if addresses is not None:
-                self._set_contacts(connection, row.id, addresses, revision)
+                self._set_contacts(connection, row.id, set(person.addresses or {}), addresses, revision)
             if person.tags is not None:
                 self._set_tags(connection, row.id, person.tags, revision)
             if person.groups is not None:
@@ -221,10 +221,14 @@ class Directory:
         store.add_rows(connection, contacts, rows)
 
     def _set_contacts(
-        self, connection: Connection, recipient: int, addresses: Sequence[tuple[str, Address]], revision: int
+        self,
+        connection: Connection,
+        recipient: int,
+        named: set[str],
+        addresses: Sequence[tuple[str, Address]],
+        revision: int,
     ) -> None:
-        """Replaces the addresses of the channels that are named; browsers enrol themselves and are left alone."""
-        named = {channel for channel, _ in addresses}
+        """Replaces the addresses of the channels that are named; an empty list takes them away."""
         wanted = {(channel, a.identity) for channel, a in addresses}
         there = [c for c in store.contacts_of(connection, [recipient], revision) if c.channel in named]
         store.end(connection, contacts, [c.id for c in there if (c.channel, c.identity) not in wanted], revision)

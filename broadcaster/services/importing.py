@@ -6,11 +6,13 @@ What an import that died has written is invisible, and taken back by whoever cha
 """
 
 import csv
+import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import structlog
 from sqlalchemy import Connection
@@ -103,6 +105,7 @@ class Row:
     addresses: tuple[tuple[str, Address], ...]
     groups: tuple[str, ...]
     tags: frozenset[tuple[str, str]]
+    columns: frozenset[str]  # of the file: what it has no column for stays as it is
 
 
 class Importer:
@@ -187,7 +190,8 @@ class Importer:
             for v in raw.split(";")
             if v.strip()
         )
-        return Row(line, values["name"], external_id, tuple(addresses), groups, tags)
+        columns = frozenset(values)
+        return Row(line, values["name"], external_id, tuple(addresses), groups, tags, columns)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
@@ -198,17 +202,18 @@ class Importer:
             again = Result()
             groups: dict[str, int] = {}
             total, slice_ = result.rows, list[Row]()
-            for row in self._rows(file, again):
-                if isinstance(row, Progress):
-                    yield Progress("write", row.rows, total)
-                    continue
-                slice_.append(row)
-                if len(slice_) >= SLICE:
-                    self._write_slice(owner, revision, slice_, groups, result, options)
-                    slice_ = []
-            self._write_slice(owner, revision, slice_, groups, result, options)
-            result.skipped = result.errors_total
-            self._finish(owner, revision)
+            with tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as renames:
+                for row in self._rows(file, again):
+                    if isinstance(row, Progress):
+                        yield Progress("write", row.rows, total)
+                        continue
+                    slice_.append(row)
+                    if len(slice_) >= SLICE:
+                        self._write_slice(owner, revision, slice_, groups, renames, result, options)
+                        slice_ = []
+                self._write_slice(owner, revision, slice_, groups, renames, result, options)
+                result.skipped = result.errors_total
+                self._finish(owner, revision, renames)
         except BaseException:
             self._give_up(owner)
             raise
@@ -230,6 +235,7 @@ class Importer:
         revision: int,
         rows: Sequence[Row],
         groups: dict[str, int],
+        renames: IO[str],
         result: Result,
         options: Options,
     ) -> None:
@@ -253,8 +259,8 @@ class Importer:
             names = {known[r.external_id].id: r.name for r in rows if r.external_id in known}
             old = {row.id: row.name for row in known.values()}
             for number, name in names.items():
-                if old[number] != name:
-                    store.rename(connection, recipients, number, name=name)
+                if old[number] != name:  # a name has no revisions: it changes when everything becomes true
+                    renames.write(json.dumps([number, name]) + "\n")
                     changed.add(number)
             result.updated += len(changed)
             result.unchanged += len(there) - len(changed)
@@ -293,23 +299,31 @@ class Importer:
         ids, changed = list(rows), set[int]()
         if not ids:
             return changed
-        mine = [c for c in store.contacts_of(connection, ids, revision) if c.channel in _ADDRESSES.values()]
+        columns = next(iter(rows.values())).columns
+        named = {channel for column, channel in _ADDRESSES.items() if column in columns}
+        mine = [c for c in store.contacts_of(connection, ids, revision) if c.channel in named]
         there = {(c.recipient_id, c.channel, c.identity): c.id for c in mine}
         wanted = {(n, c, a.identity): contact_row(n, c, a, at, revision) for n, r in rows.items() for c, a in r.addresses}
         changed |= _replace(connection, contacts, there, wanted, revision)
-        tags = store.tags_of(connection, ids, revision)
+        keys = {c.removeprefix("tag:") for c in columns if c not in _FIXED}
+        tags = [t for t in store.tags_of(connection, ids, revision) if t.key in keys]
         there_tags = {(t.recipient_id, t.key, t.value): t.id for t in tags}
         wanted_tags = {(n, k, v): _tag(n, k, v, revision) for n, r in rows.items() for k, v in r.tags}
         changed |= _replace(connection, recipient_tags, there_tags, wanted_tags, revision)
+        if "groups" not in columns:
+            return changed
         members = store.memberships_of(connection, ids, revision)
         there_members = {(m.recipient_id, m.group_id): m.id for m in members}
         wanted_members = {(n, groups[g]): _member(n, groups[g], revision) for n, r in rows.items() for g in r.groups}
         return changed | _replace(connection, group_members, there_members, wanted_members, revision)
 
-    def _finish(self, owner: str, revision: int) -> None:
+    def _finish(self, owner: str, revision: int, renames: IO[str]) -> None:
         with self._database.write() as connection:
             if store.lock(connection).import_owner != owner:
                 raise Unavailable("The import was taken over; nothing was changed. Try again.", retry_after=10)
+            renames.seek(0)
+            for number, name in map(json.loads, renames):
+                store.rename(connection, recipients, number, name=name)
             store.set_revision(connection, revision)
             store.hold_for_import(connection, None, 0)
 

@@ -99,6 +99,7 @@ def _sqlite(url: URL) -> Engine:
     def on_connect(connection: Any, _record: object) -> None:
         # The driver's own BEGIN comes late and without IMMEDIATE: SQLAlchemy's documented way is to take it over.
         connection.isolation_level = None
+        connection.create_function("lower", 1, _lower, deterministic=True)  # its own knows ASCII only
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a 202 survives a power cut
@@ -113,6 +114,10 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _postgresql(url: URL, pool_size: int) -> Engine:

@@ -18,7 +18,6 @@ from broadcaster.store.tables import contacts, group_members, groups, recipient_
 from broadcaster.wiring import Wiring
 from tests.conftest import Stack
 
-WAITS = "its mend waits for broadcaster/services and store to be open for writing"
 ROWS = 6_000  # the first slices are written before the second pass speaks for the first time
 
 
@@ -76,7 +75,6 @@ def test_a_dead_import_is_invisible_and_the_next_change_cleans_up(books: Wiring,
     assert everybody(books) == after
 
 
-@pytest.mark.xfail(reason=WAITS, strict=True)
 def test_a_dead_import_has_renamed_nobody(books: Wiring, tmp_path: Path) -> None:
     made = books.directory.create(Person("Old name", "x-1"))
     with closing(begun(books, csv_of(tmp_path / "people.csv"))):  # type: ignore[type-var]
@@ -96,7 +94,6 @@ def test_an_import_that_is_stopped_takes_its_rows_back_itself(books: Wiring, tmp
     assert results[-1].created == ROWS
 
 
-@pytest.mark.xfail(reason=WAITS, strict=True)
 def test_what_the_file_has_no_column_for_stays(books: Wiring, tmp_path: Path) -> None:
     books.directory.create_group("Night", None)
     made = books.directory.create(Person("A", "a", {"sms": ["+447700900123"]}, {"role": ["nurse"]}, ["Night"]))
