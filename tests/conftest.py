@@ -25,6 +25,7 @@ from broadcaster.wiring import Wiring
 from tests.ports import free_port
 
 LOGS: Final = Path(tempfile.gettempdir()) / f"broadcaster-test-logs-{os.getpid()}"
+LIVE: Final[set[Path]] = set()  # data directories of stacks that run now
 _skipped: dict[str, str] = {}
 
 
@@ -171,6 +172,7 @@ def running(name: str, *, ready: bool = True, **changes: Any) -> Iterator[Stack]
     }
     supervisor = embedded.supervisor(settings, quiet=True, environment=environment)
     supervisor.start()
+    LIVE.add(folder)
     try:
         wiring = Wiring(settings)
         _, key = wiring.keys.create("tests", [s.value for s in Scope])
@@ -184,6 +186,7 @@ def running(name: str, *, ready: bool = True, **changes: Any) -> Iterator[Stack]
         stack.session.close()
     finally:
         supervisor.stop()
+        LIVE.discard(folder)
         LOGS.mkdir(exist_ok=True)
         for log in (folder / "logs").glob("*.log"):
             shutil.copy(log, LOGS / f"{name}-{log.name}")

@@ -284,8 +284,8 @@ class Directory:
 def next_revision(connection: Connection) -> int:
     """Takes the directory's lock and its next revision. Raises Unavailable while an import holds it."""
     lock = store.lock(connection)
-    wait = lock.import_lease_until - read_clock(connection)
-    if lock.import_owner is not None and wait > 0:
+    # Also when its lease has run out: moving the revision would show what it has half written. Cleaning up comes first.
+    if lock.import_owner is not None:
         raise Unavailable("An import is running; the directory can be changed when it is done.", retry_after=5)
     store.set_revision(connection, lock.revision + 1)
     return lock.revision + 1

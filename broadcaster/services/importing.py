@@ -143,7 +143,10 @@ class Importer:
                 except csv.Error as error:
                     result.rows += 1
                     result.bad(BadRow(line, None, f"cannot be read as CSV: {error}"))
-                    return
+                    # What comes after cannot be told apart any more: not even the good rows may be taken.
+                    raise ImportRefused(
+                        "The file cannot be read to its end; nothing was changed.", **result.as_dict()
+                    ) from None
                 before = reader.line_num
                 if fields is None:
                     return

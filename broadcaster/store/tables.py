@@ -102,6 +102,7 @@ Index(
     **_current("to_rev"),
 )
 Index("ix_contacts_identity", contacts.c.identity)
+Index("ix_contacts_recipient", contacts.c.recipient_id)
 
 push_subscriptions = Table(
     "push_subscriptions",
@@ -164,6 +165,7 @@ Index(
     **_current("to_rev"),
 )
 Index("ix_recipient_tags_key_value", recipient_tags.c.key, recipient_tags.c.value)
+Index("ix_recipient_tags_recipient", recipient_tags.c.recipient_id)
 
 # ---- alerts and their deliveries -----------------------------------------------------------------------------------
 
@@ -267,7 +269,8 @@ deliveries = Table(
     _id(),
     Column("alert_id", _Id, ForeignKey("alerts.id"), nullable=False),
     Column("batch_id", _Id, ForeignKey("batches.id"), nullable=False),
-    Column("contact_id", _Id, ForeignKey("contacts.id"), nullable=False),
+    # No foreign key: contacts are ended, not deleted, and an import's clean-up must not scan millions of deliveries.
+    Column("contact_id", _Id, nullable=False),
     Column("recipient_id", _Id, nullable=False),
     Column("step", SmallInteger, nullable=False),
     Column("state", Text, nullable=False),

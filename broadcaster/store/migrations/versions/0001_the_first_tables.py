@@ -144,11 +144,7 @@ def upgrade() -> None:
         sa.Column("paused_until", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column(
-            "busy_until",
-            sa.BigInteger(),
-            server_default="0",
-            nullable=False,
-            comment="its rate limit is booked until then",
+            "busy_until", sa.BigInteger(), server_default="0", nullable=False, comment="its rate limit is booked until then"
         ),
         sa.Column("refusals", sa.Integer(), server_default="0", nullable=False, comment="times in a row it refused us"),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -285,6 +281,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("contacts", schema=None) as batch_op:
         batch_op.create_index("ix_contacts_identity", ["identity"], unique=False)
+        batch_op.create_index("ix_contacts_recipient", ["recipient_id"], unique=False)
         batch_op.create_index(
             "uq_contacts_current",
             ["recipient_id", "channel", "identity"],
@@ -337,6 +334,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("recipient_tags", schema=None) as batch_op:
         batch_op.create_index("ix_recipient_tags_key_value", ["key", "value"], unique=False)
+        batch_op.create_index("ix_recipient_tags_recipient", ["recipient_id"], unique=False)
         batch_op.create_index(
             "uq_recipient_tags_current",
             ["recipient_id", "key", "value"],
@@ -372,7 +370,6 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_deliveries_alert_id")),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_deliveries_batch_id")),
-        sa.ForeignKeyConstraint(["contact_id"], ["contacts.id"], name=op.f("fk_deliveries_contact_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
         sa.UniqueConstraint("alert_id", "contact_id", "step", name=op.f("uq_deliveries_alert_id_contact_id_step")),
     )
@@ -418,19 +415,16 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     with op.batch_alter_table("recipient_tags", schema=None) as batch_op:
         batch_op.drop_index(
-            "uq_recipient_tags_current",
-            postgresql_where=sa.text("to_rev IS NULL"),
-            sqlite_where=sa.text("to_rev IS NULL"),
+            "uq_recipient_tags_current", postgresql_where=sa.text("to_rev IS NULL"), sqlite_where=sa.text("to_rev IS NULL")
         )
+        batch_op.drop_index("ix_recipient_tags_recipient")
         batch_op.drop_index("ix_recipient_tags_key_value")
 
     op.drop_table("recipient_tags")
     op.drop_table("idempotency_keys")
     with op.batch_alter_table("group_members", schema=None) as batch_op:
         batch_op.drop_index(
-            "uq_group_members_current",
-            postgresql_where=sa.text("to_rev IS NULL"),
-            sqlite_where=sa.text("to_rev IS NULL"),
+            "uq_group_members_current", postgresql_where=sa.text("to_rev IS NULL"), sqlite_where=sa.text("to_rev IS NULL")
         )
         batch_op.drop_index("ix_group_members_recipient")
 
@@ -439,6 +433,7 @@ def downgrade() -> None:
         batch_op.drop_index(
             "uq_contacts_current", postgresql_where=sa.text("to_rev IS NULL"), sqlite_where=sa.text("to_rev IS NULL")
         )
+        batch_op.drop_index("ix_contacts_recipient")
         batch_op.drop_index("ix_contacts_identity")
 
     op.drop_table("contacts")
@@ -447,9 +442,7 @@ def downgrade() -> None:
             "ix_batches_owner", postgresql_where=sa.text("owner IS NOT NULL"), sqlite_where=sa.text("owner IS NOT NULL")
         )
         batch_op.drop_index(
-            "ix_batches_due",
-            postgresql_where=sa.text("next_at IS NOT NULL"),
-            sqlite_where=sa.text("next_at IS NOT NULL"),
+            "ix_batches_due", postgresql_where=sa.text("next_at IS NOT NULL"), sqlite_where=sa.text("next_at IS NOT NULL")
         )
         batch_op.drop_index("ix_batches_alert")
 
