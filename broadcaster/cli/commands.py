@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from broadcaster import __version__
 from broadcaster.channels.push import generate_vapid
@@ -335,12 +335,16 @@ def import_recipients(context: click.Context, file: Path, dry_run: bool, skip_ba
     if as_json:
         _say(result)
     else:
+        if refused:
+            click.echo(f"Error: {result['detail']}", err=True)
         for error in result.get("errors", []):
             click.echo(f"line {error['line']}: {error['column'] or 'row'}: {error['reason']}", err=True)
         counts = ", ".join(f"{result[k]} {k}" for k in ("rows", "created", "updated", "unchanged", "skipped") if k in result)
-        click.echo(
-            f"{'Nothing was changed' if refused or dry_run else 'Imported'}: {counts}, {result['errors_total']} errors"
-        )
+        if counts:
+            done = "Nothing was changed" if refused or dry_run else "Imported"
+            click.echo(f"{done}: {counts}, bad rows: {result['errors_total']}")
+        if refused and result["errors_total"]:
+            click.echo("Correct these rows, or import the good ones with --skip-bad.", err=True)
     sys.exit(2 if refused else 0)
 
 
@@ -356,7 +360,7 @@ def list_recipients(context: click.Context, search: str | None, limit: int, as_j
     if as_json:
         _say(page)
         return
-    table = Table("Id", "Name", "Reached by", "Tags")
+    table = Table(Column("Id", no_wrap=True), Column("Name", overflow="fold"), "Reached by", "Tags")
     for person in page["items"]:
         reached = ", ".join(sorted({c["channel"] for c in person["contacts"] if not c["disabled_at"]}))
         tags = " ".join(f"{k}:{v}" for k, values in person["tags"].items() for v in values)
@@ -396,7 +400,7 @@ def list_keys(context: click.Context, as_json: bool) -> None:
     if as_json:
         _say([{**row, "scopes": json.loads(str(row["scopes"]))} for row in rows])
         return
-    table = Table("Id", "Name", "Scopes", "Kind", "State")
+    table = Table(Column("Id", no_wrap=True), Column("Name", overflow="fold"), "Scopes", "Kind", "State")
     for row in rows:
         kind = "test" if row["test"] else "live"
         table.add_row(str(row["uid"]), str(row["name"]), " ".join(json.loads(str(row["scopes"]))), kind,

@@ -66,12 +66,12 @@ def import_file(client: Client, file: Path, *, dry_run: bool, skip_bad: bool, qu
     headers = {"Content-Type": "text/csv", "Accept": "application/x-ndjson"}
     bars = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), disable=quiet,
+        console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(),
     )  # fmt: skip
     result: dict[str, Any] = {}
     try:
         with file.open("rb") as body, bars:
-            task = bars.add_task("Sending", total=None)
+            task = bars.add_task("Importing", total=None)
             options = {"data": body, "headers": headers, "params": query, "timeout": (10, 3600)}
             for line in client.lines("POST", "recipients/import", **options):
                 if "phase" in line:

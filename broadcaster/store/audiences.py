@@ -105,7 +105,7 @@ def count_unreachable(connection: Connection, condition: ColumnElement[bool], ch
 
 
 def unknown_names(connection: Connection, audience: Audience, revision: int) -> list[str]:
-    """Groups and people that the audience names and the directory does not have, as places to correct."""
+    """Groups, people and tags that the audience names and the directory does not have, as places to correct."""
     missing = []
     for node in walk(audience):
         if isinstance(node, InGroup):
@@ -116,6 +116,12 @@ def unknown_names(connection: Connection, audience: Audience, revision: int) -> 
             query_people = select(recipients.c.uid).where(recipients.c.uid.in_(node.recipients), valid(recipients, revision))
             known = set(connection.execute(query_people).scalars())
             missing += [f"recipient {uid!r}" for uid in node.recipients if uid not in known]
+        elif isinstance(node, HasTag):
+            tagged = select(recipient_tags.c.id).where(
+                recipient_tags.c.key == node.key, recipient_tags.c.value == node.value, valid(recipient_tags, revision)
+            )
+            if connection.execute(tagged.limit(1)).first() is None:  # a slip of the pen would tell nobody
+                missing.append(f"tag {node.key}:{node.value} (nobody carries it; capitals count)")
     return missing
 
 

@@ -91,7 +91,8 @@ def test_a_revoked_key_is_401_within_seconds(stack: Stack, wiring: Wiring) -> No
 def test_a_test_key_reaches_the_sandbox_and_says_so(stack: Stack, wiring: Wiring) -> None:
     _, key = wiring.keys.create("drill", ["alerts:send", "alerts:read"], test=True)
     assert key.startswith("ab_test_")
-    body = {"title": "t", "body": "b", "audience": {"tag": "test:nobody"}}
+    stack.person("Test key", tag="testkey")
+    body = {"title": "t", "body": "b", "audience": {"tag": "test:testkey"}}
     made = call(stack, "POST", "alerts", key, json=body)
     assert made.status_code == 202
     assert call(stack, "GET", f"alerts/{made.json()['id']}", key).json()["sandbox"] is True

@@ -105,6 +105,12 @@ def test_escalation_reaches_those_whom_the_first_step_did_not(stack: Stack) -> N
     assert stack.messages("sms", reached) == []
 
 
+def test_a_slip_in_a_tag_is_refused_instead_of_telling_nobody(stack: Stack) -> None:
+    stack.person("Right", tag="slip", sms=[number()])
+    refused = stack.send("Slip", expect=422)
+    assert "test:Slip" in refused["detail"]
+
+
 def test_the_stream_follows_an_alert_to_its_end(stack: Stack) -> None:
     stack.person("Streamed", tag="stream", sms=[number()])
     accepted = stack.send("stream", channels=["sms"])
