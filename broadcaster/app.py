@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from broadcaster import __version__
 from broadcaster.api import alerts, groups, problems, receipts, recipients, subscriptions, system
+from broadcaster.api.limits import BodyLimit
 from broadcaster.console import pages as console
 from broadcaster.pwa import pages as pwa
 from broadcaster.settings import Settings
@@ -40,6 +41,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     )
     app.state.wiring = wiring
     problems.install(app)
+    app.add_middleware(BodyLimit)
     for module in (alerts, recipients, groups, subscriptions, receipts):
         app.include_router(module.router, prefix="/api/v1")
     for pages in (console, pwa):

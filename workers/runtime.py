@@ -61,6 +61,7 @@ class Runtime:
         self.slot = threading.Lock()
         self.idle_since = time.monotonic()
         self._stopping = threading.Event()
+        self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._keeper.start()
         self.poller = Poller(self)
@@ -94,7 +95,10 @@ class Runtime:
     def stop(self) -> None:
         """Finishes the chunk under way, then leaves. Bounded: whatever hangs is left to the lease."""
         self.stop_claiming()
-        if self.slot.acquire(timeout=STOP_SECONDS):
+        idle = self.slot.acquire(timeout=STOP_SECONDS)
+        self._done.set()
+        self._keeper.join(2)
+        if idle:
             for channel in self.wiring.channels.all():
                 self.loop.submit(channel.close()).result(2)
             try:
@@ -114,7 +118,7 @@ class Runtime:
         """Renews the running batch's lease and says that this process lives."""
         beaten = -1.0
         name = f"{'critical' if self.lowest == 0 else 'bulk'}-{os.getpid()}"
-        while not self._stopping.wait(KEEPER_SECONDS):
+        while not self._done.wait(KEEPER_SECONDS):  # to the end of the last chunk, or a neighbour takes us for frozen
             try:
                 self.deliverer.keep_lease()
                 if time.monotonic() - beaten >= 1.0:

@@ -127,8 +127,10 @@ class Alerts:
                 if before is not None:
                     return before
             if draft.dedup_key is not None:
-                there = store.open_dedup(connection, draft.dedup_key)
+                there = store.open_dedup(connection, _dedup(draft.dedup_key, caller))
                 if there is not None:
+                    if idempotency_key is not None:  # a retry after it has closed must not raise a second one
+                        self._remember(connection, caller, idempotency_key, fingerprint, there.uid)
                     return Accepted(there.uid, created=False)
             uid = str(uuid7())
             if idempotency_key is not None:
@@ -204,7 +206,8 @@ class Alerts:
             connection, uid=uid, title=draft.title, body=draft.body, severity=draft.severity.value, priority=priority,
             source=draft.source, drill=draft.drill, sandbox=caller.test,
             audience=json.dumps(audiences.to_json(draft.audience)), revision=revision, dedup_key=draft.dedup_key,
-            dedup_open=draft.dedup_key, created_at=now, created_by=caller.uid, expires_at=now + draft.expires_in * 1000,
+            dedup_open=None if draft.dedup_key is None else _dedup(draft.dedup_key, caller),
+            created_at=now, created_by=caller.uid, expires_at=now + draft.expires_in * 1000,
         )  # fmt: skip
         for n, step in enumerate(draft.steps):
             store.add_step(
@@ -285,6 +288,11 @@ def _warnings(channel: Channel, draft: Draft, seconds: float | None) -> list[str
         minutes = seconds / 60
         out.append(f"{traits.label}: takes {minutes:.0f} min at the sender's rate, longer than the alert is valid.")
     return out
+
+
+def _dedup(key: str, caller: Caller) -> str:
+    """A test key's alert never answers for a real one: their keys live apart."""
+    return f"{'test' if caller.test else 'live'}:{key}"
 
 
 def _fingerprint(draft: Draft) -> bytes:

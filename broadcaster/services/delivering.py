@@ -85,10 +85,14 @@ class Deliverer:
         with self._database.read() as connection:
             if not batches.any_due(connection):
                 return False
-        critical_only = lowest == 0
         with self._database.write() as connection:
             claim = batches.claim(
-                connection, self._owner, lease=LEASE_MS[critical_only], lowest=lowest, grace=grace, by_task=by_task
+                connection,
+                self._owner,
+                leases=(LEASE_MS[True], LEASE_MS[False]),
+                lowest=lowest,
+                grace=grace,
+                by_task=by_task,
             )
             if claim is None:
                 return False
@@ -190,7 +194,7 @@ class Deliverer:
             decided = [outcomes.without_look_up(r, ctx) for r in rows]
             changes += [c for c in decided if c is not None]
             for change in changes:
-                if change.code == "resent_unconfirmed":
+                if change.code == outcomes.DECLARED and change.new is State.RETRYING:
                     log.error("delivering.declared_resend", delivery=change.row.id, attempt=change.row.attempt)
             store.apply(connection, changes, now)
 

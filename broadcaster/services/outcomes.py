@@ -4,7 +4,7 @@ Everything is a function of the row as it is locked *now*, so evidence that came
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from broadcaster.domain import retrying
 from broadcaster.domain.channel import Traits
@@ -23,6 +23,9 @@ from broadcaster.domain.outcomes import (
     Unknown,
 )
 from broadcaster.store.deliveries import Change, DeliveryRow
+
+#: The code of a delivery whose one declared resend has been ordered.
+DECLARED: Final = "resent_unconfirmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,7 @@ def doubt(row: DeliveryRow, ctx: Context, code: str, reason: str) -> Change:
     sent_at = row.sent_at or ctx.now
     wait = retrying.BACKOFF[0] if ctx.traits.duplicates_collapse else retrying.lookup_wait(0)
     due = max(ctx.now, sent_at + int(wait * 1000))
-    kept = row.code if row.code == "resent_unconfirmed" else code  # declared once: it must not be declared again
-    return _change(row, State.UNCERTAIN, due, code=kept, reason=reason, lookups=0, absences=0)
+    return _change(row, State.UNCERTAIN, due, code=code, reason=reason, lookups=0, absences=0)
 
 
 def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | None:
@@ -104,9 +106,9 @@ def without_look_up(row: DeliveryRow, ctx: Context) -> Change | None:
         return _again(row, ctx.now, "repeat_collapses", "sent again; it replaces the first on the screen", spent=True)
     age = ctx.now - (row.sent_at or ctx.now)
     if ctx.critical and age >= int(retrying.RESEND_UNCONFIRMED_AFTER * 1000):
-        if row.code == "resent_unconfirmed":
+        if row.code == DECLARED:
             return None  # declared once, never twice
-        return _again(row, ctx.now, "resent_unconfirmed", "fate unknown for a minute: declared resend", spent=True)
+        return _again(row, ctx.now, DECLARED, "fate unknown for a minute: declared resend", spent=True)
     return None
 
 
@@ -124,17 +126,26 @@ def mark(row: DeliveryRow, route: str, now: int) -> Change:
     """The next attempt begins. Committed before anything is written to a socket."""
     return Change(
         row, State.SENDING, None, attempt=row.attempt + 1, tries=row.tries, route=route, sent_at=now,
-        code=row.code if row.code == "resent_unconfirmed" else None,
+        code=row.code if row.code == DECLARED else None,
     )  # fmt: skip
 
 
 def receipt(
-    row: DeliveryRow, attempt: int, state: State, ctx: Context, code: str | None, reason: str | None
+    row: DeliveryRow,
+    attempt: int,
+    state: State,
+    ctx: Context,
+    *,
+    code: str | None,
+    reason: str | None,
+    provider_id: str | None = None,
 ) -> Change | None:
     """What a callback about one attempt does. A failure concerns its own attempt only; success concerns the delivery."""
     if state is State.FAILED and attempt != row.attempt:
         return None
-    return _evidence(row, state, ctx, provider_id=None, cost=None, code=code, reason=reason)
+    return _evidence(
+        row, state, ctx, provider_id=provider_id if attempt == row.attempt else None, cost=None, code=code, reason=reason
+    )
 
 
 def _evidence(
@@ -184,6 +195,8 @@ def _change(
     provider_id: str | None = None,
     cost: int | None = None,
 ) -> Change:
+    if row.code == DECLARED and new in (State.QUEUED, State.RETRYING, State.UNCERTAIN):
+        code = DECLARED  # whatever happens to the resend, it is declared once
     return Change(
         row,
         new,

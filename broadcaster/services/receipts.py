@@ -63,7 +63,15 @@ class Receipts:
             traits = next(c.traits for c in self._channels.all() if c.traits.name == channel_name)
             ctx = outcomes.Context(traits, now, expires_at=now, critical=False)
             state = State(receipt.state)
-            change = outcomes.receipt(row, receipt.attempt, state, ctx, receipt.code, receipt.reason)
+            change = outcomes.receipt(
+                row,
+                receipt.attempt,
+                state,
+                ctx,
+                code=receipt.code,
+                reason=receipt.reason,
+                provider_id=receipt.provider_id,
+            )
             if change is not None:
                 store.apply(connection, [change], now)
             if receipt.attempt != row.attempt:

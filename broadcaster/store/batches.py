@@ -26,7 +26,8 @@ class Claim:
 
 
 _CLAIM: Final = """
-UPDATE batches SET owner = :owner, lease_until = {now} + :lease, fence = fence + 1,
+UPDATE batches SET owner = :owner,
+       lease_until = {now} + CASE WHEN priority = 0 THEN :critical ELSE :other END, fence = fence + 1,
        losses = losses + CASE WHEN owner IS NULL THEN 0 ELSE 1 END, {runs} = {runs} + 1
 WHERE id = (
   SELECT b.id FROM batches b LEFT JOIN routes r ON r.name = b.route
@@ -37,17 +38,22 @@ RETURNING id, alert_id, channel, route, priority, size, fence, losses
 """
 
 
-def claim(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int, by_task: bool) -> Claim | None:
-    """The most urgent batch that is due and free, now leased to ``owner`` for ``lease`` ms.
+def claim(
+    connection: Connection, owner: str, *, leases: tuple[int, int], lowest: int, grace: int, by_task: bool
+) -> Claim | None:
+    """The most urgent batch that is due and free, now leased to ``owner``.
 
-    ``lowest``: the least urgent priority wanted. ``grace``: ms a batch must have been due (and its wake-up been out).
+    ``leases``: ms for a critical batch, and for any other. ``lowest``: the least urgent priority wanted. ``grace``: ms a
+    batch must have been due (and its wake-up been out).
     """
     sql = _CLAIM.format(
         now=now_ms(connection),
         runs="runs_task" if by_task else "runs_poller",
         lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
     )
-    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
+    row = connection.execute(
+        text(sql), {"owner": owner, "critical": leases[0], "other": leases[1], "lowest": lowest, "grace": grace}
+    ).one_or_none()
     return Claim(*row) if row else None
 
 
@@ -65,7 +71,7 @@ def hold(connection: Connection, claim: Claim, owner: str) -> bool:
 
 def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | None) -> bool:
     """Ends the lease; the batch is due again at ``next_at``."""
-    values = {"owner": None, "lease_until": 0, "next_at": next_at}
+    values = {"owner": None, "lease_until": 0, "next_at": next_at, "losses": 0}
     return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
 
 

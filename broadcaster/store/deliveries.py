@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, case, func, or_, select
 
 from broadcaster.domain.lifecycle import State, allowed
 from broadcaster.store.database import is_postgresql
@@ -211,11 +211,18 @@ def _append_events(connection: Connection, moved: Sequence[Change], at: int) -> 
 
 def _move_counts(connection: Connection, moved: Sequence[Change]) -> None:
     deltas: dict[int, Counter[State]] = defaultdict(Counter)
+    soonest: dict[int, int] = {}
     for change in moved:
+        if change.next_at is not None:
+            soonest[change.row.batch_id] = min(change.next_at, soonest.get(change.row.batch_id, change.next_at))
         deltas[change.row.batch_id][change.row.state] -= 1
         deltas[change.row.batch_id][change.new] += 1
     for batch in sorted(deltas):  # always in this order, so that two transactions never wait for each other
-        values = {f"n_{s}": batches.c[f"n_{s}"] + n for s, n in deltas[batch].items() if n}
+        values: dict[str, Any] = {f"n_{s}": batches.c[f"n_{s}"] + n for s, n in deltas[batch].items() if n}
+        due = soonest.get(batch)
+        if due is not None:  # late evidence may give a batch that was done something to look at again
+            later = or_(batches.c.next_at.is_(None), batches.c.next_at > due)
+            values["next_at"] = case((later, due), else_=batches.c.next_at)
         if values:
             connection.execute(batches.update().where(batches.c.id == batch).values(**values))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests
 
+from broadcaster.wiring import Wiring
 from tests.conftest import Stack, running
 
 NUMBER = 920_000
@@ -81,6 +82,29 @@ def test_an_open_dedup_key_answers_with_the_open_alert(stack: Stack) -> None:
     stack.person("Dedup", tag="dedup", sms=[number()])
     first = stack.send("dedup", dedup_key="mail-down", channels=["sms"])
     assert stack.send("dedup", dedup_key="mail-down", channels=["sms"], title="Mail is still down")["id"] == first["id"]
+
+
+def test_a_test_keys_alert_never_answers_for_a_real_one_and_a_retry_is_remembered(stack: Stack) -> None:
+    stack.person("Apart", tag="apart", sms=[number()])
+    wiring = Wiring(stack.settings)
+    _, test_key = wiring.keys.create("drill", ["alerts:send"], test=True)
+    wiring.database.close()
+    body = {"title": "t", "body": "b", "audience": {"tag": "test:apart"}, "dedup_key": "apart", "channels": ["sms"]}
+    drill = requests.post(
+        f"{stack.api}/api/v1/alerts", json=body, headers={"Authorization": f"Bearer {test_key}"}, timeout=10
+    ).json()
+    real = stack.send("apart", dedup_key="apart", channels=["sms"])
+    assert real["created"]
+    assert real["id"] != drill["id"]
+    key = {"Idempotency-Key": f"apart-{stack.name}"}
+    assert stack.send("apart", headers=key, dedup_key="apart", channels=["sms"])["id"] == real["id"]
+    stack.send("apart", expect=422, headers=key, channels=["sms"], title="Another body")
+
+
+def test_a_body_beyond_all_reason_is_not_read(stack: Stack) -> None:
+    answer = requests.post(f"{stack.api}/api/v1/alerts", data=b"x" * (2 << 20), timeout=10)
+    assert answer.status_code == 413
+    assert answer.json()["type"].endswith(":too-large")
 
 
 def test_a_cancelled_alert_sends_nothing_more(stack: Stack) -> None:
