@@ -22,7 +22,7 @@ from broadcaster.domain import tokens
 from broadcaster.domain.channel import AttemptId, Channel, ChannelSet, LooksUp
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Content, Cost, Envelope, Message, Severity
-from broadcaster.domain.outcomes import Finding, Outcome, Rejected, Scope, Throttled
+from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled
 from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
 from broadcaster.services.ratelimit import Booked, RateLimiter
@@ -317,6 +317,8 @@ class Deliverer:
                 for (delivery, attempt), outcome in group
             ]
             store.apply(connection, [c for c in changes if c is not None], now)
+            if any(isinstance(o, Accepted) for _, o in group):
+                routes.works_again(connection, channel.route)
             bad = [
                 rows[delivery].contact_id
                 for (delivery, _), o in group
