@@ -32,9 +32,10 @@ from broadcaster.services.processes import owner
 from broadcaster.services.progress import Progress
 from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
+from broadcaster.services.routing import Routing
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
-from broadcaster.store import batches, processes, routes
+from broadcaster.store import batches, processes
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -100,6 +101,10 @@ class Wiring:
         return RateLimiter(client, self._live_workers)
 
     @cached_property
+    def routing(self) -> Routing:
+        return Routing(self.database, self.channels)
+
+    @cached_property
     def keys(self) -> Keys:
         return Keys(self.database)
 
@@ -131,7 +136,7 @@ class Wiring:
 
     @cached_property
     def receipts(self) -> Receipts:
-        return Receipts(self.database, self.channels)
+        return Receipts(self.database, self.channels, self.routing)
 
     def planner(self) -> Planner:
         return Planner(self.database, self.channels, self.wake_ups, owner())
@@ -145,6 +150,7 @@ class Wiring:
             owner=owner(),
             secret=self.secret,
             public_url=self.settings.resolved_public_url,
+            routing=self.routing,
         )
 
     def readiness(self) -> dict[str, str | None]:
@@ -154,9 +160,10 @@ class Wiring:
             with self.database.read() as connection:
                 if not processes.alive(connection)[0]:
                     found["workers"] = "No worker has been seen for 5 s; alerts are kept until one comes."
-                paused = [row.name for row in routes.paused(connection)]
-            if paused:
-                found["routes"] = f"Paused: {', '.join(paused)}."
+                standings = self.routing.standings(connection)
+            resting = [name for name in standings.by_name if standings.trouble(name) is not None]
+            if resting:
+                found["routes"] = f"Not used: {', '.join(resting)}."
         except SQLAlchemyError:
             found["database"] = found["workers"] = "The database does not answer."
         if not self.wake_ups.probe():
@@ -214,6 +221,7 @@ class Wiring:
                     token_secret=self.secret,
                     messaging_service_sid=SANDBOX_MESSAGING_SERVICE_SID,
                     base_url=f"{origin}/twilio",
+                    lookup_rate=s.sandbox_rate,
                     rate=s.sandbox_rate,
                     price_per_segment_micros=round(s.sms_price * 1e6),
                     currency=s.sms_currency,
@@ -226,6 +234,7 @@ class Wiring:
                     token=SANDBOX_SLACK_TOKEN,
                     base_url=f"{origin}/slack/api/",
                     team="sandbox",
+                    lookup_rate=s.sandbox_rate / 2,
                     rate=s.sandbox_rate / 2,
                     timezone=s.timezone,
                 )

@@ -79,11 +79,12 @@ class Poller:
         """Sends wake-ups for what came due by its time, or was woken long ago."""
         wiring = self._runtime.wiring
         with wiring.database.read() as connection:
-            if not (batches.any_due(connection) or alerts.any_step_due(connection)):
+            blocked = wiring.routing.blocked(connection)
+            if not (batches.any_due(connection, blocked) or alerts.any_step_due(connection)):
                 return
         with wiring.database.write() as connection:
             steps = alerts.steps_to_wake(connection, again_after=WAKE_AGAIN)
-            due = batches.to_wake(connection, again_after=WAKE_AGAIN, limit=WAKE_AT_ONCE)
+            due = batches.to_wake(connection, blocked, again_after=WAKE_AGAIN, limit=WAKE_AT_ONCE)
         for priority in steps:
             wiring.wake_ups.plan(priority)
         for _, priority in due:
@@ -100,8 +101,9 @@ class Poller:
                 runtime.drain(by_task=False, lowest=lowest, grace=0 if redis_down else grace)
 
     def _anything_due(self) -> bool:
-        with self._runtime.wiring.database.read() as connection:
-            return batches.any_due(connection) or alerts.any_step_due(connection)
+        wiring = self._runtime.wiring
+        with wiring.database.read() as connection:
+            return batches.any_due(connection, wiring.routing.blocked(connection)) or alerts.any_step_due(connection)
 
     def _housekeeping(self) -> None:
         """Once a second: dead owners' leases, samples of reach, expired alerts, forgotten processes."""

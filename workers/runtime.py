@@ -77,7 +77,7 @@ class Runtime:
         with self.slot:
             done, until = 0, time.monotonic() + DRAIN_SECONDS
             try:
-                while not self.stopping and self._one(lowest, by_task=by_task, grace=grace):
+                while not self.stopping and self._one(lowest, by_task=by_task, grace=grace, until=until):
                     done += 1
                     if time.monotonic() >= until:
                         self.wiring.wake_ups.deliver(self.lowest)  # there may be more: somebody look
@@ -109,10 +109,10 @@ class Runtime:
         self.wiring.wake_ups.close()
         self.loop.close()
 
-    def _one(self, lowest: int, *, by_task: bool, grace: int) -> bool:
+    def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
         if self.planner.run_one(lowest=lowest, grace=grace):
             return True
-        return self.deliverer.run_one(lowest=lowest, grace=grace, by_task=by_task)
+        return self.deliverer.run_one(lowest=lowest, grace=grace, by_task=by_task, until=until)
 
     def _keep(self) -> None:
         """Renews the running batch's lease and says that this process lives."""

@@ -56,6 +56,7 @@ class SlackConfig:
     token: str
     base_url: str = API  # the sandbox's "<origin>/slack/api/"
     team: str = "default"  # names the workspace's route and limits
+    lookup_rate: float = 0.8  # look-ups a second
     rate: float = 4.0  # messages a second for the workspace ("several hundred a minute")
     destination_rate: float = 1.0  # messages a second for one channel or person
     timezone: str = "Europe/London"
@@ -184,6 +185,11 @@ class SlackMessages:
         return Accepted(f"{channel}:{ts}")
 
     # Look-ups
+
+    @property
+    def lookup_rate(self) -> float:
+        """conversations.history is of tier 3: 50 calls a minute (https://docs.slack.dev/apis/web-api/rate-limits)."""
+        return self._config.lookup_rate
 
     async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:  # noqa: ARG002
         """Opens the conversation, then reads its history for our metadata.

@@ -1,7 +1,7 @@
 """The shape of a channel. A new channel is one module that satisfies ``Channel``; abilities are separate protocols."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from broadcaster.domain.messages import Address, Content, Cost, Envelope, Message
@@ -116,6 +116,11 @@ class SendsReceipts(Protocol):
 class LooksUp(Protocol):
     """Did this attempt reach the provider?"""
 
+    @property
+    def lookup_rate(self) -> float:
+        """Look-ups a second that the provider may be asked for."""
+        ...
+
     async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:
         """``sent_at``: when the attempt was marked, ms since the epoch. Never raises for a provider's fault."""
         ...
@@ -125,16 +130,26 @@ class LooksUp(Protocol):
 class ChannelSet:
     """The channels of one process by name: those that are configured, and the sandbox's, which test keys are held to.
 
-    With no provider configured both are the sandbox's.
+    With no provider configured both are the sandbox's. A channel may have more than one route: ``further`` has, by the
+    name of the first route, those to fall back to, in order. They share the channel's name and its addresses.
     """
 
     live: Mapping[str, Channel]
     sandbox: Mapping[str, Channel]
+    further: Mapping[str, Sequence[Channel]] = field(default_factory=dict)
 
     def get(self, name: str, *, sandbox: bool) -> Channel:
-        """The channel. Raises KeyError where it is not configured."""
+        """The channel, by its first route. Raises KeyError where it is not configured."""
         return (self.sandbox if sandbox else self.live)[name]
 
-    def all(self) -> tuple[Channel, ...]:
-        """Every channel once."""
+    def routes(self, first: Channel) -> tuple[Channel, ...]:
+        """All routes of the channel, in order."""
+        return (first, *self.further.get(first.route, ()))
+
+    def first(self) -> tuple[Channel, ...]:
+        """Every channel once, by its first route."""
         return tuple({id(c): c for c in (*self.live.values(), *self.sandbox.values())}.values())
+
+    def all(self) -> tuple[Channel, ...]:
+        """Every route of every channel once."""
+        return tuple(route for channel in self.first() for route in self.routes(channel))

@@ -47,12 +47,14 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
         State.SKIPPED: "the address was disabled after planning",
         State.CANCELLED: "operator or resolution",
         State.EXPIRED: "past expires_at",
+        State.UNCONFIRMED: "it will not be sent again, and an earlier attempt may have arrived",
     },
     State.RETRYING: {
         State.SENDING: "chunk marked, committed before the wire",
         State.SKIPPED: "the address was disabled after planning",
         State.CANCELLED: "operator or resolution",
         State.EXPIRED: "past expires_at",
+        State.UNCONFIRMED: "it will not be sent again, and an earlier attempt may have arrived",
     },
     State.SENDING: {
         State.ACCEPTED: "the provider took it",
@@ -60,6 +62,7 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
         State.FAILED: "refused for good, or attempts spent",
         State.QUEUED: "the channel itself is refused; route paused",
         State.UNCERTAIN: "may have been sent, or the lease ran out",
+        State.UNCONFIRMED: "its repeat was refused, and an earlier attempt may have arrived",
     },
     State.UNCERTAIN: {
         State.RETRYING: "looked up twice and absent, a repeat collapses, or declared resend",

@@ -66,6 +66,7 @@ class Found:
     provider_id: str
     state: str
     code: str | None = None
+    of_route: bool = False  # failed for a reason of the route's: another route may reach the recipient
 
 
 @dataclass(frozen=True, slots=True)

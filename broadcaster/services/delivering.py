@@ -4,14 +4,17 @@ No transaction is open while a provider is being called. Every write holds the b
 handing in what was learnt: that matches the attempt, so even a process that has lost its lease may do it.
 """
 
+import asyncio
+import math
 import queue
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import structlog
@@ -19,13 +22,15 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import OperationalError
 
 from broadcaster.domain import tokens
-from broadcaster.domain.channel import AttemptId, Channel, ChannelSet, LooksUp
+from broadcaster.domain.breaking import PROBE_SIZE
+from broadcaster.domain.channel import AttemptId, Channel, ChannelSet, Lane, LooksUp
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Content, Cost, Envelope, Message, Severity
-from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled
+from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled, Unknown
 from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
 from broadcaster.services.ratelimit import Booked, RateLimiter
+from broadcaster.services.routing import Choice, Routing
 from broadcaster.store import alerts as alert_store
 from broadcaster.store import batches, routes
 from broadcaster.store import deliveries as store
@@ -39,7 +44,11 @@ CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
 CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
 COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
 COMMIT_ROWS: Final = 200
+SPLIT_LOSSES: Final = 5  # leases lost in a row: from then on each of its deliveries is a batch of its own
 POISON_LOSSES: Final = 8
+LOOKUPS_AT_ONCE: Final = 20
+LOOKUP_HORIZON: Final = {True: 5.0, False: 0.5}  # s a look-up may wait for its turn: critical ones go first
+NO_ROUTE_WAIT: Final = 1.0  # s
 REFUSED_PAUSE: Final = (15.0, 60.0, 300.0)  # s a route rests after refusing our credentials, by refusals in a row
 
 
@@ -47,6 +56,14 @@ class Loop(Protocol):
     """The process's one event loop, in a thread of its own."""
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]": ...
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The batch cannot go on for so many seconds: its route is booked, or (None) no route is usable."""
+
+    seconds: float
+    route: str | None
 
 
 class LeaseLost(Exception):
@@ -66,6 +83,7 @@ class Deliverer:
         owner: str,
         secret: bytes,
         public_url: str,
+        routing: Routing | None = None,
     ) -> None:
         self._database = database
         self._channels = channels
@@ -74,16 +92,21 @@ class Deliverer:
         self._owner = owner
         self._secret = secret
         self._public_url = public_url
+        self._routing = routing or Routing(database, channels)
         self._current: tuple[batches.Claim, float] | None = None
         self._stopping = threading.Event()
         self.consumed = 0
 
-    def run_one(self, *, lowest: int, grace: int = 0, by_task: bool) -> bool:
-        """Claims the most urgent due batch and runs it. False: there was none, or this process is stopping."""
+    def run_one(self, *, lowest: int, grace: int = 0, by_task: bool, until: float = math.inf) -> bool:
+        """Claims the most urgent due batch and runs it. False: there was none, or this process is stopping.
+
+        ``until`` (``time.monotonic``): begins no chunk after it; the rest of the batch stays due.
+        """
         if self._stopping.is_set():
             return False
         with self._database.read() as connection:
-            if not batches.any_due(connection):
+            blocked = self._routing.blocked(connection)
+            if not batches.any_due(connection, blocked):
                 return False
         with self._database.write() as connection:
             claim = batches.claim(
@@ -93,11 +116,12 @@ class Deliverer:
                 lowest=lowest,
                 grace=grace,
                 by_task=by_task,
+                blocked=blocked,
             )
             if claim is None:
                 return False
         with self._leased(claim):
-            self._run(claim)
+            self._run(claim, until)
         self.consumed += 1
         return True
 
@@ -107,6 +131,7 @@ class Deliverer:
 
     def keep_lease(self) -> None:
         """Renews the running batch's lease when a third of it is gone. Called about every second by the keeper."""
+        self._routing.hand_in()
         current = self._current
         if current is None:
             return
@@ -139,49 +164,61 @@ class Deliverer:
         assert self._current is not None
         return self._current[1] + LEASE_MS[claim.priority == 0] / 1000
 
-    def _run(self, claim: batches.Claim) -> None:
+    def _run(self, claim: batches.Claim, until: float) -> None:
         with self._database.read() as connection:
             alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
         message = message_of(alert)
-        self._recover(claim, channel, alert)
-        put_back: float | None = None
-        fresh = True
-        while not self._stopping.is_set():
-            self._tidy(claim, channel, alert)
-            sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
-            fresh = False
-            if not sent:
-                break
-        self._look_up_due(claim, channel, alert, message)
-        self._give_back(claim, channel, put_back)
+        put_back: PutBack | None = None
+        if not self._recover(claim, channel, alert):
+            fresh = True
+            while not self._stopping.is_set():
+                self._tidy(claim, channel, alert)
+                sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
+                fresh = False
+                if not sent or time.monotonic() >= until:
+                    break
+            self._look_up_due(claim, channel, alert, message)
+        self._give_back(claim, put_back)
 
-    def _recover(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
-        """Rows that a former owner left in ``sending`` may have been sent."""
+    def _recover(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> bool:
+        """Rows that a former owner left in ``sending`` may have been sent. True: it was split, nothing is left to send."""
         with self._fenced(claim) as connection:
             now = read_clock(connection)
-            ctx = self._context(channel, alert, now)
+            ctx = self._context(connection, channel, alert, now)
             left = store.in_state(connection, claim.id, [State.SENDING])
             store.apply(connection, [outcomes.doubt(r, ctx, "lease_expired", "its sender vanished") for r in left], now)
             if left:
                 log.warning("delivering.recovered", batch=claim.id, uncertain=len(left))
+            if claim.losses >= SPLIT_LOSSES and claim.size > 1:
+                self._split(connection, claim)
+                return True
             if claim.losses >= POISON_LOSSES:
                 rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING])
-                failed = [outcomes.mark(r, channel.route, now) for r in rows]
+                failed = [outcomes.mark(r, r.route or channel.route, now) for r in rows]
                 store.apply(connection, failed, now)
                 rows = [replace(c.row, state=State.SENDING, attempt=c.attempt) for c in failed]
                 reason = "its batch's workers died again and again"
                 rejected = Rejected(Scope.MESSAGE, "poison", reason)
                 changes = [outcomes.after_outcome(r, r.attempt, rejected, ctx) for r in rows]
                 store.apply(connection, [c for c in changes if c], now)
+        return False
+
+    def _split(self, connection: Connection, claim: batches.Claim) -> None:
+        """One delivery in it may kill whoever touches it: alone, it can take no others with it."""
+        rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING, State.UNCERTAIN])
+        rows = store.lock(connection, [r.id for r in rows])
+        for row, batch in zip(rows, batches.split(connection, claim, [(r.state, r.next_at) for r in rows]), strict=True):
+            store.move(connection, row, batch)
+        log.error("delivering.batch_split", batch=claim.id, deliveries=len(rows), losses=claim.losses)
 
     def _tidy(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
         """What time or an operator has decided: expired, cancelled, no receipt, no certainty."""
         with self._fenced(claim) as connection:
             fresh = alert_store.hold(connection, alert.id)
             now = read_clock(connection)
-            ctx = self._context(channel, alert, now)
-            changes = []
+            ctx = self._context(connection, channel, alert, now)
+            changes: list[store.Change | None] = []
             if fresh.cancelled_at is not None or now >= alert.expires_at:
                 end = (State.CANCELLED, "cancelled", "cancelled before it left")
                 if fresh.cancelled_at is None:
@@ -191,33 +228,37 @@ class Deliverer:
             rows = store.due(connection, claim.id, [State.ACCEPTED], now, claim.size)
             changes += [outcomes.no_receipt(r) for r in rows]
             rows = store.due(connection, claim.id, [State.UNCERTAIN], now, claim.size)
-            decided = [outcomes.without_look_up(r, ctx) for r in rows]
-            changes += [c for c in decided if c is not None]
-            for change in changes:
+            changes += [outcomes.without_look_up(r, ctx) for r in rows]
+            made = [c for c in changes if c is not None]
+            for change in made:
                 if change.code == outcomes.DECLARED and change.new is State.RETRYING:
                     log.error("delivering.declared_resend", delivery=change.row.id, attempt=change.row.attempt)
-            store.apply(connection, changes, now)
+            store.apply(connection, made, now)
 
     # ---- sending -----------------------------------------------------------------------------------------------
 
     def _send_chunk(
         self, claim: batches.Claim, channel: Channel, alert: Row[Any], message: Message, *, fresh: bool
-    ) -> tuple[bool, float | None]:
-        """(whether a chunk was sent, seconds for which the batch should be put back or None)."""
+    ) -> tuple[bool, PutBack | None]:
+        """(whether a chunk was sent, why and for how long the batch should be put back or None)."""
         with self._database.read() as connection:
             now = read_clock(connection)
-            limit = _chunk_size(channel)
-            rows = store.due(connection, claim.id, [State.QUEUED, State.RETRYING], now, limit)
+            ready = store.due(connection, claim.id, [State.QUEUED, State.RETRYING], now, channel.traits.chunk)
+            choice, rows = self._choose(connection, channel, ready, critical=claim.priority == 0)
             addresses = store.addresses(connection, [r.contact_id for r in rows])
         if not rows:
             return False, None
+        if choice is None or (choice.probe and not self._routing.may_probe(choice.channel.route)):
+            return False, PutBack(NO_ROUTE_WAIT, None)
+        channel = choice.channel
+        rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
         envelopes = [self._envelope(channel, row, addresses[row.contact_id][0]) for row in rows]
         contents = [channel.render(message, e) for e in envelopes]
         costs = [channel.quote(c) for c in contents]
         lanes = [channel.lanes(e, c) for e, c in zip(envelopes, costs, strict=True)]
         answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if fresh else CHUNK_HORIZON)
         if isinstance(answer, Booked):
-            return False, max(0.05, answer.wait - NEW_BATCH_HORIZON / 2)
+            return False, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(claim, channel, rows, {k for k, (_, usable) in addresses.items() if usable})
         end = self._lease_end(claim)
@@ -229,6 +270,20 @@ class Deliverer:
         if chunk:
             self._send(channel, alert, message, chunk, costs=dict(zip([r.id for r in rows], costs, strict=True)))
         return True, None
+
+    def _choose(
+        self, connection: Connection, channel: Channel, rows: Sequence[store.DeliveryRow], *, critical: bool
+    ) -> tuple[Choice | None, Sequence[store.DeliveryRow]]:
+        """The route of the chunk, and the rows of these that take it: most have tried none in vain."""
+        candidates = self._channels.routes(channel)
+        standings = self._routing.standings(connection)
+        found: dict[str | None, Choice | None] = {}
+        for avoid in dict.fromkeys(r.avoid for r in rows):
+            found[avoid] = standings.choose(candidates, frozenset((avoid or "").split(",")), critical=critical)
+        first = next((choice for choice in found.values() if choice is not None), None)
+        if first is None:
+            return None, rows
+        return first, [r for r in rows if found[r.avoid] == first]
 
     def _envelope(self, channel: Channel, row: store.DeliveryRow, address: str) -> Envelope:
         attempt = row.attempt + 1
@@ -255,7 +310,8 @@ class Deliverer:
             skipped = [outcomes.unsent(r, State.SKIPPED, "disabled", reason) for r in ready if r.contact_id not in usable]
             going = [r for r in ready if r.contact_id in usable]
             store.keep_attempts(connection, going, now)
-            store.apply(connection, [*skipped, *(outcomes.mark(r, channel.route, now) for r in going)], now)
+            changes = [*(c for c in skipped if c), *(outcomes.mark(r, channel.route, now) for r in going)]
+            store.apply(connection, changes, now)
             return {r.id for r in going}
 
     def _send(
@@ -277,25 +333,29 @@ class Deliverer:
                 arrived.put(None)
 
         future = self._loop.submit(pump())
-        lanes = {key for e, c in chunk for key in (lane.key for lane in channel.lanes(e, costs[e.delivery]))}
+        lanes = {e.delivery: channel.lanes(e, costs[e.delivery]) for e, _ in chunk}
         for group in _groups(arrived):
-            self._rest(channel, group, sorted(lanes))
+            self._rest(channel, group, lanes)
             self._commit(channel, alert, group)
         future.result()
 
-    def _rest(self, channel: Channel, group: Sequence[tuple[AttemptId, Outcome]], lanes: list[str]) -> None:
-        """Pauses the route for everybody where the provider said so."""
-        waits = [o.retry_after for _, o in group if isinstance(o, Throttled)]
+    def _rest(self, channel: Channel, group: Sequence[tuple[AttemptId, Outcome]], lanes: dict[int, Sequence[Lane]]) -> None:
+        """Pauses for everybody what the provider told to wait: the whole route, or one lane of it (one push service)."""
+        waits: dict[str, float] = {}
+        for (delivery, _), outcome in group:
+            if isinstance(outcome, Throttled):
+                for key in [lane.key for lane in lanes[delivery]] or [channel.route]:
+                    waits[key] = max(outcome.retry_after, waits.get(key, 0.0))
         refused = next((o for _, o in group if isinstance(o, Rejected) and o.scope is Scope.CHANNEL), None)
         if not waits and refused is None:
             return
-        if waits:
-            self._limiter.pause(lanes, max(waits))
+        for key, seconds in waits.items():
+            self._limiter.pause([key], seconds)
 
         def write(connection: Connection) -> None:
             now = read_clock(connection)
-            if waits:
-                routes.pause(connection, channel.route, now + int(max(waits) * 1000), "told to slow down", refused=False)
+            for key, seconds in sorted(waits.items()):
+                routes.pause(connection, key, now + int(seconds * 1000), "told to slow down", refused=False)
             if refused is not None:
                 times = routes.refusals(connection, channel.route)
                 seconds = REFUSED_PAUSE[min(times, len(REFUSED_PAUSE) - 1)]
@@ -308,10 +368,12 @@ class Deliverer:
     def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[tuple[AttemptId, Outcome]]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
 
+        self._routing.saw(channel.route, [outcome for _, outcome in group])
+
         def write(connection: Connection) -> None:
             rows = {r.id: r for r in store.lock(connection, [delivery for (delivery, _), _ in group])}
             now = read_clock(connection)
-            ctx = self._context(channel, alert, now)
+            ctx = self._context(connection, channel, alert, now)
             changes = [
                 outcomes.after_outcome(rows[delivery], attempt, outcome, replace(ctx, jitter=random.random()))
                 for (delivery, attempt), outcome in group
@@ -332,42 +394,86 @@ class Deliverer:
     # ---- finding out -------------------------------------------------------------------------------------------
 
     def _look_up_due(self, claim: batches.Claim, channel: Channel, alert: Row[Any], message: Message) -> None:
-        """Asks the provider about uncertain deliveries whose time has come."""
-        if not isinstance(channel, LooksUp) or self._stopping.is_set():
+        """Asks the provider, each on its own route, about uncertain deliveries whose time has come."""
+        if self._stopping.is_set():
             return
-        looks_up: LooksUp = channel
         with self._database.read() as connection:
-            rows = store.due(connection, claim.id, [State.UNCERTAIN], read_clock(connection), 20)
+            rows = store.due(connection, claim.id, [State.UNCERTAIN], read_clock(connection), LOOKUPS_AT_ONCE)
             addresses = store.addresses(connection, [r.contact_id for r in rows])
-        found: list[tuple[int, Finding]] = []
+        by_route: dict[str, list[store.DeliveryRow]] = {}
         for row in rows:
-            envelope = self._envelope(channel, replace(row, attempt=row.attempt - 1), addresses[row.contact_id][0])
-            content = channel.render(message, envelope)
-            finding = self._loop.submit(looks_up.look_up(envelope, content, row.sent_at or 0)).result()
-            found.append((row.id, finding))
+            by_route.setdefault(row.route or channel.route, []).append(row)
+        channels = {c.route: c for c in self._channels.routes(channel)}
+        for name, mine in sorted(by_route.items()):
+            route = channels.get(name)
+            if route is None:
+                self._found([(r.id, Unknown("its route is no longer configured")) for r in mine], channel, alert)
+            elif isinstance(route, LooksUp):
+                self._ask(claim, route, alert, message, mine, {r.id: addresses[r.contact_id][0] for r in mine})
 
+    def _ask(
+        self,
+        claim: batches.Claim,
+        channel: Channel,
+        alert: Row[Any],
+        message: Message,
+        rows: Sequence[store.DeliveryRow],
+        addresses: dict[int, str],
+    ) -> None:
+        """One look-up a row, at the pace that the provider's lists allow."""
+        assert isinstance(channel, LooksUp)
+        looks_up: LooksUp = channel
+        lane = Lane(f"lookup:{channel.route}", channel.lookup_rate, 1)
+        pace = self._limiter.reserve([[lane]] * len(rows), LOOKUP_HORIZON[claim.priority == 0])
+        if isinstance(pace, Booked):
+            self._later(rows, pace.wait)
+            return
+
+        async def ask(row: store.DeliveryRow, delay: float) -> tuple[int, Finding]:
+            await asyncio.sleep(delay)
+            envelope = self._envelope(channel, replace(row, attempt=row.attempt - 1), addresses[row.id])
+            return row.id, await looks_up.look_up(envelope, channel.render(message, envelope), row.sent_at or 0)
+
+        async def ask_all() -> list[tuple[int, Finding]]:
+            return await asyncio.gather(*(ask(r, delay) for r, delay in zip(rows, pace.delays, strict=True)))
+
+        found = self._loop.submit(ask_all()).result()
+        self._found(found, channel, alert)
+        log.info("delivering.looked_up", batch=claim.id, findings=Counter(type(f).__name__ for _, f in found))
+
+    def _found(self, found: Sequence[tuple[int, Finding]], channel: Channel, alert: Row[Any]) -> None:
         def write(connection: Connection) -> None:
             now = read_clock(connection)
-            ctx = self._context(channel, alert, now)
+            ctx = self._context(connection, channel, alert, now)
             locked = {r.id: r for r in store.lock(connection, [i for i, _ in found])}
             changes = [outcomes.after_finding(locked[i], finding, ctx) for i, finding in found]
             store.apply(connection, [c for c in changes if c is not None], now)
 
-        if found:
-            self._persist(write)
-            log.info("delivering.looked_up", batch=claim.id, findings=[type(f).__name__ for _, f in found])
+        self._persist(write)
+
+    def _later(self, rows: Sequence[store.DeliveryRow], seconds: float) -> None:
+        """The look-ups' turn has not come."""
+
+        def write(connection: Connection) -> None:
+            now = read_clock(connection)
+            locked = store.lock(connection, [r.id for r in rows])
+            still = [r for r in locked if r.state is State.UNCERTAIN]
+            store.apply(connection, [outcomes.postponed(r, now + int(seconds * 1000)) for r in still], now)
+
+        self._persist(write)
 
     # ---- books -------------------------------------------------------------------------------------------------
 
-    def _give_back(self, claim: batches.Claim, channel: Channel, put_back: float | None) -> None:
+    def _give_back(self, claim: batches.Claim, put_back: PutBack | None) -> None:
         def write(connection: Connection) -> None:
             due = store.next_due(connection, claim.id)
             now = read_clock(connection)
             if put_back is not None and due is not None:
-                if claim.priority == 0:
-                    due = max(due, now + int(put_back * 1000))
+                wait = int(put_back.seconds * 1000)
+                if claim.priority == 0 or put_back.route is None:
+                    due = max(due, now + wait)
                 else:
-                    routes.book(connection, channel.route, now + int(put_back * 1000))
+                    routes.book(connection, put_back.route, now + wait)
             if not batches.give_back(connection, claim, self._owner, due):
                 raise LeaseLost
 
@@ -396,8 +502,10 @@ class Deliverer:
                 time.sleep(wait)  # a back-off, in a thread of its own; the loop goes on
                 wait = min(wait * 2, 2.0)
 
-    def _context(self, channel: Channel, alert: Row[Any], now: int) -> outcomes.Context:
-        return outcomes.Context(channel.traits, now, alert.expires_at, critical=alert.priority == 0)
+    def _context(self, connection: Connection, channel: Channel, alert: Row[Any], now: int) -> outcomes.Context:
+        first = self._channels.get(channel.traits.name, sandbox=alert.sandbox)
+        usable = self._routing.usable(connection, first) if len(self._channels.routes(first)) > 1 else ()
+        return outcomes.Context(channel.traits, now, alert.expires_at, critical=alert.priority == 0, usable=usable)
 
 
 def message_of(alert: Row[Any]) -> Message:

@@ -3,10 +3,10 @@
 Everything is a function of the row as it is locked *now*, so evidence that came in early is never overwritten.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
-from broadcaster.domain import retrying
+from broadcaster.domain import breaking, retrying
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.lifecycle import State, raised
 from broadcaster.domain.outcomes import (
@@ -24,19 +24,30 @@ from broadcaster.domain.outcomes import (
 )
 from broadcaster.store.deliveries import Change, DeliveryRow
 
-#: The code of a delivery whose one declared resend has been ordered.
+#: The code of the event that orders a declared resend.
 DECLARED: Final = "resent_unconfirmed"
+
+_KEEP: Final = "*"  # leave ``avoid`` as it is
+
+#: ``DeliveryRow.doubt``: what earlier attempts leave behind.
+NO_DOUBT: Final = 0
+MAY_HAVE_LEFT: Final = 1
+WAS_DECLARED: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the decision needs besides the row. Times in ms since the epoch."""
+    """What the decision needs besides the row. Times in ms since the epoch.
+
+    ``usable``: the channel's routes that are neither paused nor broken, in order.
+    """
 
     traits: Traits
     now: int
     expires_at: int
     critical: bool
     jitter: float = 0.5
+    usable: tuple[str, ...] = ()
 
 
 def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context) -> Change | None:
@@ -47,22 +58,27 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
     mine = row.attempt == attempt and row.state in (State.SENDING, State.UNCERTAIN)
     match outcome:
         case Accepted(provider_id, cost):
+            if attempt <= row.void:
+                return None  # its final receipt was here before this answer
             return _evidence(row, State.ACCEPTED, ctx, provider_id=provider_id, cost=cost)
         case Rejected(Scope.CHANNEL, code, reason) if mine:
             if row.state is State.UNCERTAIN:
                 return _again(row, ctx.now, code, reason, spent=False)
             return _change(row, State.QUEUED, ctx.now, code=code, reason=reason)
         case Rejected(_, code, reason) if mine:
-            return _change(row, State.FAILED, None, code=code, reason=reason)
+            return _ended(row, State.FAILED, code, reason)
         case Deferred(code, reason) if mine:
             wait = retrying.backoff(row.tries + 1, ctx.jitter)
             if wait is None:
-                return _change(row, State.FAILED, None, code=code, reason=reason, tries=row.tries + 1)
-            return _again(row, min(ctx.now + int(wait * 1000), ctx.expires_at), code, reason, spent=True)
+                return _ended(row, State.FAILED, code, reason)
+            if _others(row, ctx):
+                return _again(row, ctx.now, code, reason, spent=True, avoid=_avoiding(row))
+            return _again(row, min(ctx.now + int(wait * 1000), ctx.expires_at), code, reason, spent=True, avoid=None)
         case Throttled(retry_after, code) if mine:
-            return _again(
-                row, min(ctx.now + int(retry_after * 1000), ctx.expires_at), code, "told to slow down", spent=False
-            )
+            # A long pause is not waited for where there is another route; the choice of it knows of the pause.
+            elsewhere = _others(row, ctx) and (ctx.critical or retry_after * 1000 > breaking.BRIEF)
+            due = ctx.now if elsewhere else min(ctx.now + int(retry_after * 1000), ctx.expires_at)
+            return _again(row, due, code, "told to slow down", spent=False)
         case Ambiguous(code, reason) if mine and row.state is State.SENDING:
             return doubt(row, ctx, code, reason)
         case Rejected() | Deferred() | Throttled() | Ambiguous():
@@ -85,7 +101,9 @@ def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | 
         return None
     sent_at = row.sent_at or ctx.now
     match finding:
-        case Found(provider_id, state, code):
+        case Found(provider_id, state, code, of_route):
+            if of_route and state == State.FAILED:
+                return _undelivered(row, ctx, code, "not delivered", provider_id)
             return _evidence(row, State(state), ctx, provider_id=provider_id, cost=None, code=code)
         case Absent():
             late_enough = ctx.now - sent_at >= int(retrying.LOOKUPS[1] * 1000)
@@ -103,13 +121,20 @@ def without_look_up(row: DeliveryRow, ctx: Context) -> Change | None:
     if ctx.now >= ctx.expires_at:
         return _change(row, State.UNCONFIRMED, None, code=row.code, reason="no certainty before its time ran out")
     if ctx.traits.duplicates_collapse:
-        return _again(row, ctx.now, "repeat_collapses", "sent again; it replaces the first on the screen", spent=True)
+        reason = "sent again; it replaces the first on the screen"
+        return _again(row, ctx.now, "repeat_collapses", reason, spent=True, doubt=max(row.doubt, MAY_HAVE_LEFT))
     age = ctx.now - (row.sent_at or ctx.now)
     if ctx.critical and age >= int(retrying.RESEND_UNCONFIRMED_AFTER * 1000):
-        if row.code == DECLARED:
+        if row.doubt == WAS_DECLARED:
             return None  # declared once, never twice
-        return _again(row, ctx.now, DECLARED, "fate unknown for a minute: declared resend", spent=True)
+        reason = "fate unknown for a minute: declared resend"
+        return _again(row, ctx.now, DECLARED, reason, spent=True, doubt=WAS_DECLARED, avoid=_avoiding(row))
     return None
+
+
+def postponed(row: DeliveryRow, due: int) -> Change:
+    """Nothing but its time has changed."""
+    return _change(row, row.state, due, code=row.code, reason=row.reason)
 
 
 def no_receipt(row: DeliveryRow) -> Change:
@@ -117,16 +142,16 @@ def no_receipt(row: DeliveryRow) -> Change:
     return _change(row, State.UNCONFIRMED, None, code="no_receipt", reason="taken by the provider; no receipt came")
 
 
-def unsent(row: DeliveryRow, new: State, code: str, reason: str) -> Change:
+def unsent(row: DeliveryRow, new: State, code: str, reason: str) -> Change | None:
     """A row that has not left, and will not: cancelled, expired or skipped."""
-    return _change(row, new, None, code=code, reason=reason)
+    return _ended(row, new, code, reason)
 
 
 def mark(row: DeliveryRow, route: str, now: int) -> Change:
     """The next attempt begins. Committed before anything is written to a socket."""
     return Change(
-        row, State.SENDING, None, attempt=row.attempt + 1, tries=row.tries, route=route, sent_at=now,
-        code=row.code if row.code == DECLARED else None,
+        row, State.SENDING, None, attempt=row.attempt + 1, tries=row.tries, doubt=row.doubt, void=row.void,
+        avoid=row.avoid, route=route, sent_at=now,
     )  # fmt: skip
 
 
@@ -139,9 +164,20 @@ def receipt(
     code: str | None,
     reason: str | None,
     provider_id: str | None = None,
+    of_route: bool = False,
 ) -> Change | None:
-    """What a callback about one attempt does. A failure concerns its own attempt only; success concerns the delivery."""
-    if state is State.FAILED and attempt != row.attempt:
+    """What a callback about one attempt does. A failure concerns its own attempt only; success concerns the delivery.
+
+    ``of_route``: it failed for a reason of the route's, so another route may reach the recipient.
+    """
+    if state is State.FAILED:
+        if attempt != row.attempt or attempt <= row.void or raised(row.state, state) is None:
+            return None
+        if of_route:
+            return _undelivered(row, ctx, code, reason, provider_id)
+        if row.doubt:
+            return _ended(row, State.FAILED, code, reason, provider_id=provider_id)
+    if state is State.ACCEPTED and attempt <= row.void:
         return None
     return _evidence(
         row, state, ctx, provider_id=provider_id if attempt == row.attempt else None, cost=None, code=code, reason=reason
@@ -169,8 +205,60 @@ def _evidence(
     return _change(row, new, due, code=code, reason=reason, provider_id=provider_id, cost=cost)
 
 
-def _again(row: DeliveryRow, due: int, code: str, reason: str, *, spent: bool) -> Change:
-    return _change(row, State.RETRYING, due, code=code, reason=reason, tries=row.tries + spent)
+def _undelivered(
+    row: DeliveryRow, ctx: Context, code: str | None, reason: str | None, provider_id: str | None
+) -> Change | None:
+    """The route took it and then gave it up: it moves to the next route, if one is usable and there is time."""
+    if row.state in (State.QUEUED, State.RETRYING):
+        return None  # it is sent again already
+    moves = row.state in (State.SENDING, State.UNCERTAIN, State.ACCEPTED) and _others(row, ctx)
+    if row.doubt or not moves or ctx.now >= ctx.expires_at:
+        return _ended(row, State.FAILED, code, reason, provider_id=provider_id)
+    avoid = _avoiding(row)
+    return _again(row, ctx.now, code, reason, spent=True, avoid=avoid, void=row.attempt, provider_id=provider_id)
+
+
+def _ended(
+    row: DeliveryRow, new: State, code: str | None, reason: str | None, *, provider_id: str | None = None
+) -> Change | None:
+    """It will not be sent again. Where an earlier attempt may have arrived, that is all that can be said."""
+    if not row.doubt:
+        return _change(row, new, None, code=code, reason=reason, provider_id=provider_id)
+    if row.state is State.UNCONFIRMED:
+        return None
+    reason = f"an earlier attempt may have arrived; the last: {reason}" if reason else "an earlier attempt may have arrived"
+    return _change(row, State.UNCONFIRMED, None, code=code, reason=reason, provider_id=provider_id)
+
+
+def _others(row: DeliveryRow, ctx: Context) -> bool:
+    """Whether there is a usable route on which it was not yet tried in vain."""
+    tried = {*(row.avoid or "").split(","), row.route}
+    return any(name not in tried for name in ctx.usable)
+
+
+def _avoiding(row: DeliveryRow) -> str:
+    return ",".join(dict.fromkeys([*(row.avoid or "").split(","), row.route or ""])).strip(",")
+
+
+def _again(
+    row: DeliveryRow,
+    due: int,
+    code: str | None,
+    reason: str | None,
+    *,
+    spent: bool,
+    doubt: int | None = None,
+    void: int | None = None,
+    avoid: str | None = _KEEP,
+    provider_id: str | None = None,
+) -> Change:
+    change = _change(row, State.RETRYING, due, code=code, reason=reason, tries=row.tries + spent, provider_id=provider_id)
+    return replace(
+        change,
+        doubt=row.doubt if doubt is None else doubt,
+        void=row.void if void is None else void,
+        avoid=row.avoid if avoid is _KEEP else avoid,
+    )
 
 
 def _look_again(row: DeliveryRow, ctx: Context, *, absences: int) -> Change:
@@ -195,8 +283,6 @@ def _change(
     provider_id: str | None = None,
     cost: int | None = None,
 ) -> Change:
-    if row.code == DECLARED and new in (State.QUEUED, State.RETRYING, State.UNCERTAIN):
-        code = DECLARED  # whatever happens to the resend, it is declared once
     return Change(
         row,
         new,
@@ -205,6 +291,9 @@ def _change(
         tries=row.tries if tries is None else tries,
         lookups=row.lookups if lookups is None else lookups,
         absences=row.absences if absences is None else absences,
+        doubt=row.doubt,
+        void=row.void,
+        avoid=row.avoid,
         route=row.route,
         provider_id=provider_id,
         cost=cost,

@@ -10,8 +10,9 @@ from broadcaster.domain.channel import ChannelSet
 from broadcaster.domain.errors import NotFound
 from broadcaster.domain.lifecycle import OPEN, STATES, State
 from broadcaster.domain.references import reference
+from broadcaster.services.routing import Routing
 from broadcaster.store import alerts as store
-from broadcaster.store import batches, deliveries, routes
+from broadcaster.store import batches, deliveries
 from broadcaster.store.database import Database, read_clock
 
 LINK_LIFE_MS: Final = 30 * 86_400_000
@@ -30,7 +31,7 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class RouteTrouble:
-    """A route that is paused, and why. ``until_ms``: ms since the epoch."""
+    """A route that is paused or broken, and why. ``until_ms``: ms since the epoch."""
 
     name: str
     reason: str
@@ -203,9 +204,9 @@ class Progress:
             counts.setdefault(row.alert_id, []).append(row)
         steps = store.first_steps(connection, ids)
         unplanned = store.unplanned_steps(connection, ids)
-        troubles = tuple(
-            RouteTrouble(row.name, row.pause_reason or "", row.paused_until) for row in routes.paused(connection)
-        )
+        standings = Routing.standings(connection)
+        found = ((name, standings.trouble(name)) for name in standings.by_name)
+        troubles = tuple(RouteTrouble(name, *trouble) for name, trouble in found if trouble is not None)
         return [
             self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles) for a in alerts
         ]

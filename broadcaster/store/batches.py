@@ -1,14 +1,15 @@
 """Batches: claiming under a lease, renewing, giving back, and what is due."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, insert, or_, select, text, update
 
-from broadcaster.domain.lifecycle import STATES
+from broadcaster.domain.lifecycle import STATES, State
 from broadcaster.store.database import is_postgresql, now_ms
-from broadcaster.store.tables import batches, routes
+from broadcaster.store.tables import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +26,41 @@ class Claim:
     losses: int
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """First routes of channels over which nothing can be sent now: what a batch of theirs waits for.
+
+    ``critical`` is the shorter list: a booked rate limit does not hold a critical batch back.
+    """
+
+    critical: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+
+
+NOTHING_BLOCKED: Final = Blocked()
+
 _CLAIM: Final = """
 UPDATE batches SET owner = :owner,
        lease_until = {now} + CASE WHEN priority = 0 THEN :critical ELSE :other END, fence = fence + 1,
        losses = losses + CASE WHEN owner IS NULL THEN 0 ELSE 1 END, {runs} = {runs} + 1
 WHERE id = (
-  SELECT b.id FROM batches b LEFT JOIN routes r ON r.name = b.route
+  SELECT b.id FROM batches b
   WHERE b.next_at <= {now} - :grace AND b.woken_at <= {now} - :grace AND b.lease_until <= {now} AND b.priority <= :lowest
-    AND coalesce(r.paused_until, 0) <= {now} AND (b.priority = 0 OR coalesce(r.busy_until, 0) <= {now})
+    AND CASE WHEN b.priority = 0 THEN b.route NOT IN :blocked_critical ELSE b.route NOT IN :blocked END
   ORDER BY b.priority, b.next_at, b.id LIMIT 1 {lock})
 RETURNING id, alert_id, channel, route, priority, size, fence, losses
 """
 
 
 def claim(
-    connection: Connection, owner: str, *, leases: tuple[int, int], lowest: int, grace: int, by_task: bool
+    connection: Connection,
+    owner: str,
+    *,
+    leases: tuple[int, int],
+    lowest: int,
+    grace: int,
+    by_task: bool,
+    blocked: Blocked = NOTHING_BLOCKED,
 ) -> Claim | None:
     """The most urgent batch that is due and free, now leased to ``owner``.
 
@@ -52,7 +73,11 @@ def claim(
         lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
     )
     row = connection.execute(
-        text(sql), {"owner": owner, "critical": leases[0], "other": leases[1], "lowest": lowest, "grace": grace}
+        text(sql).bindparams(
+            bindparam("blocked_critical", [*blocked.critical, ""], expanding=True),
+            bindparam("blocked", [*blocked.other, ""], expanding=True),
+        ),
+        {"owner": owner, "critical": leases[0], "other": leases[1], "lowest": lowest, "grace": grace},
     ).one_or_none()
     return Claim(*row) if row else None
 
@@ -75,12 +100,12 @@ def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | N
     return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
 
 
-def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tuple[int, int]]:
+def to_wake(connection: Connection, blocked: Blocked, *, again_after: int, limit: int) -> list[tuple[int, int]]:
     """(batch, priority) of those due and free whose last wake-up is older than ``again_after`` ms; marks them woken."""
     now = now_ms(connection)
     ids = (
         select(batches.c.id)
-        .where(*_free_and_due(now), batches.c.woken_at <= now - again_after)
+        .where(*_free_and_due(now, blocked), batches.c.woken_at <= now - again_after)
         .order_by(batches.c.priority, batches.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -90,9 +115,9 @@ def to_wake(connection: Connection, *, again_after: int, limit: int) -> list[tup
     return [(row.id, row.priority) for row in connection.execute(woken)]
 
 
-def any_due(connection: Connection) -> bool:
+def any_due(connection: Connection, blocked: Blocked = NOTHING_BLOCKED) -> bool:
     """Whether any batch is due and free: a cheap look before taking a write lock."""
-    query = select(batches.c.id).where(*_free_and_due(now_ms(connection))).limit(1)
+    query = select(batches.c.id).where(*_free_and_due(now_ms(connection), blocked)).limit(1)
     return connection.execute(query).first() is not None
 
 
@@ -119,6 +144,21 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
     """New batches; their ids in the order of ``rows``."""
     result = connection.execute(insert(batches).returning(batches.c.id, sort_by_parameter_order=True), list(rows))
     return [row.id for row in result]
+
+
+def split(connection: Connection, claim: Claim, states: Sequence[tuple[State, int | None]]) -> list[int]:
+    """Takes rows in these (state, next_at) out of the batch, each into a batch of its own; their ids in order.
+
+    The caller moves the rows (``deliveries.move``) in the same transaction. The new batches keep the count of losses.
+    """
+    old = connection.execute(select(batches).where(batches.c.id == claim.id)).one()
+    kept = ("alert_id", "step", "channel", "route", "priority", "created_at", "losses")
+    base = {name: getattr(old, name) for name in kept}
+    rows = [{**base, "size": 1, "next_at": due, **{f"n_{s}": int(s is state) for s in STATES}} for state, due in states]
+    gone = Counter(state for state, _ in states)
+    less = {f"n_{s}": batches.c[f"n_{s}"] - n for s, n in gone.items()}
+    connection.execute(update(batches).where(batches.c.id == claim.id).values(size=batches.c.size - len(rows), **less))
+    return add(connection, rows)
 
 
 def make_due(connection: Connection, alert: int, at: int) -> None:
@@ -155,11 +195,12 @@ def runs(connection: Connection) -> tuple[int, int]:
     return int(row[0] or 0), int(row[1] or 0)
 
 
-def _free_and_due(now: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
-    """The claim's own condition: a batch of a paused or booked route is not worth a wake-up."""
-    held = or_(routes.c.paused_until > now, and_(batches.c.priority > 0, routes.c.busy_until > now))
-    blocked = exists().where(routes.c.name == batches.c.route, held)
-    return batches.c.next_at <= now, batches.c.lease_until <= now, not_(blocked)
+def _free_and_due(now: ColumnElement[int], blocked: Blocked) -> tuple[ColumnElement[bool], ...]:
+    """The claim's own condition: a batch that can go nowhere is not worth a wake-up."""
+    sendable = case(
+        (batches.c.priority == 0, batches.c.route.not_in(blocked.critical)), else_=batches.c.route.not_in(blocked.other)
+    )
+    return batches.c.next_at <= now, batches.c.lease_until <= now, sendable
 
 
 def _mine(claim: Claim, owner: str) -> tuple[Any, ...]:

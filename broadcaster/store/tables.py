@@ -278,6 +278,21 @@ deliveries = Table(
     Column("tries", SmallInteger, nullable=False, server_default="0", comment="attempts that count as spent"),
     Column("lookups", SmallInteger, nullable=False, server_default="0"),
     Column("absences", SmallInteger, nullable=False, server_default="0"),
+    Column(
+        "doubt",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="1: an earlier attempt may have left; 2: and a declared resend was ordered",
+    ),
+    Column(
+        "void",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="attempts up to this one are known not to have arrived",
+    ),
+    Column("avoid", Text, comment="routes tried in vain, comma separated"),
     Column("route", Text),
     Column("provider_id", Text),
     Column("cost", BigInteger, comment="millionths of the account's currency"),
@@ -349,7 +364,24 @@ routes = Table(
         comment="its rate limit is booked until then",
     ),
     Column("refusals", Integer, nullable=False, server_default="0", comment="times in a row it refused us"),
+    Column("open_until", BigInteger, nullable=False, server_default="0"),
+    Column("probe_until", BigInteger, nullable=False, server_default="0"),
+    Column("trips", Integer, nullable=False, server_default="0", comment="in a row"),
+    Column("tripped_by", Text, comment="submit, receipts"),
+    Column("trip_reason", Text),
     Column("updated_at", BigInteger, nullable=False),
+)
+
+route_health = Table(
+    "route_health",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False, comment="start of the bucket"),
+    Column("good", Integer, nullable=False, comment="requests that the provider took or refused for good"),
+    Column("bad", Integer, nullable=False, comment="not sent, or in doubt"),
+    Column("delivered", Integer, nullable=False),
+    Column("undelivered", Integer, nullable=False, comment="finally, for a reason of the route's"),
+    comment="the last minutes of each route, in buckets: what its circuit breaker judges",
 )
 
 processes = Table(
