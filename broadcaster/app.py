@@ -13,6 +13,8 @@ from broadcaster.pwa import pages as pwa
 from broadcaster.settings import Settings
 from broadcaster.wiring import Wiring, configure_log
 
+API_PATIENCE = 5.0  # s for SQLite's write lock; then 503, and the caller tries again
+
 DESCRIPTION = """Raise an alert when email is down; it reaches people by SMS, Slack and web push.
 
 Errors are problem documents (RFC 9457) with a stable `type`. Times are UTC (RFC 3339). Lists have cursors."""
@@ -22,7 +24,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     """The application, wired from ``settings`` (else from the environment)."""
     settings = settings or Settings()
     configure_log(settings)
-    wiring = Wiring(settings)
+    wiring = Wiring(settings, patience=API_PATIENCE)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from typing import Final
 import redis
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broadcaster.channels.endpoints import Allowed
 from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, public_key
@@ -36,7 +36,7 @@ from broadcaster.services.routing import Routing
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
 from broadcaster.store import batches, processes
-from broadcaster.store.database import Database
+from broadcaster.store.database import SQLITE_BUSY_SECONDS, UNAVAILABLE, Database
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +54,13 @@ _SANDBOX_SUBJECT: Final = "mailto:sandbox@alert-broadcaster.invalid"
 
 @dataclass(frozen=True)
 class Wiring:
-    """Everything a process works with. Parts are made when they are first asked for."""
+    """Everything a process works with. Parts are made when they are first asked for.
+
+    ``patience``: seconds to wait for SQLite's write lock; a caller of the API is told sooner than a worker gives up.
+    """
 
     settings: Settings
+    patience: float = SQLITE_BUSY_SECONDS
 
     @property
     def sandbox_only(self) -> bool:
@@ -66,7 +70,7 @@ class Wiring:
     @cached_property
     def database(self) -> Database:
         _private_directory(self.settings.data_dir)
-        return Database(self.settings.resolved_database_url)
+        return Database(self.settings.resolved_database_url, busy_seconds=self.patience)
 
     @cached_property
     def secret(self) -> bytes:
@@ -254,7 +258,7 @@ class Wiring:
         try:
             with self.database.read() as connection:
                 return processes.alive(connection)[0]
-        except OperationalError:
+        except UNAVAILABLE:
             return self.settings.workers + self.settings.critical_workers
 
 

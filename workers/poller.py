@@ -11,11 +11,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from broadcaster.services.processes import release_dead_owners
 from broadcaster.store import alerts, batches
 from broadcaster.store import processes as process_store
+from broadcaster.store.database import UNAVAILABLE
 
 if TYPE_CHECKING:
     from workers.runtime import Runtime
@@ -51,7 +51,7 @@ class Poller:
         while not self._stopping.wait(CRITICAL_LOOK * random.uniform(0.8, 1.2)):
             try:
                 self._look()
-            except OperationalError as error:
+            except UNAVAILABLE as error:
                 log.warning("poller.database_unavailable", error=type(error).__name__)
                 self._stopping.wait(1.0)
             except Exception as error:  # noqa: BLE001 - a poller that dies takes a promise with it

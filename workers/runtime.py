@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import structlog
 import uvloop
-from sqlalchemy.exc import OperationalError
 
 from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.queue import CRITICAL
 from broadcaster.services.processes import owner
 from broadcaster.settings import Settings
 from broadcaster.store import processes
+from broadcaster.store.database import UNAVAILABLE
 from broadcaster.wiring import Wiring
 from workers.poller import Poller
 
@@ -82,6 +82,9 @@ class Runtime:
                     if time.monotonic() >= until:
                         self.wiring.wake_ups.deliver(self.lowest)  # there may be more: somebody look
                         break
+            except UNAVAILABLE as error:
+                # Whatever was claimed or marked stays so until its lease ends; the poller looks again in a moment.
+                log.warning("runtime.database_unavailable", error=type(error).__name__)
             finally:
                 self.idle_since = time.monotonic()
         return done
@@ -104,13 +107,13 @@ class Runtime:
             try:
                 with self.wiring.database.write() as connection:
                     processes.leave(connection, owner())
-            except OperationalError:
+            except UNAVAILABLE:
                 log.warning("runtime.left_unsigned")
         self.wiring.wake_ups.close()
         self.loop.close()
 
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
-        if self.planner.run_one(lowest=lowest, grace=grace):
+        if self.planner.run_one(lowest=lowest, grace=grace, go_on=lambda: not self.stopping):
             return True
         return self.deliverer.run_one(lowest=lowest, grace=grace, by_task=by_task, until=until)
 
@@ -124,8 +127,10 @@ class Runtime:
                 if time.monotonic() - beaten >= 1.0:
                     self._beat(name)
                     beaten = time.monotonic()
-            except OperationalError as error:
+            except UNAVAILABLE as error:
                 log.warning("runtime.keeper_waits", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - without a keeper every lease of this process is lost
+                log.error("runtime.keeper_bug", error=type(error).__name__, exc_info=error)
 
     def _beat(self, name: str) -> None:
         lost = self.wiring.limiter.lost

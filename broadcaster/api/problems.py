@@ -8,11 +8,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from broadcaster.domain.errors import Problem, Unavailable
+from broadcaster.store.database import UNAVAILABLE
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ _MEANINGS = {
     415: "This content type is not taken here",
     422: "The request is not valid",
     429: "Too many requests",
-    503: "Not now; nothing was accepted",
+    503: "Not now; repeat it with the same Idempotency-Key",
 }
 
 
@@ -57,7 +57,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(OperationalError, _on_database)
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, _on_database)
     app.add_exception_handler(Exception, _on_bug)
     generate = app.openapi
 
@@ -128,7 +129,8 @@ def _methods(request: Request) -> list[str]:
 async def _on_database(_request: Request, error: Exception) -> ProblemResponse:
     # The statement's parameters may hold addresses: only the driver's class goes to the log.
     log.error("api.database_unavailable", error=type(getattr(error, "orig", error)).__name__)
-    return document(Unavailable("The database does not answer. Nothing was accepted; try again."))
+    # A connection that is lost during COMMIT leaves it open whether it was kept: the key makes the repeat harmless.
+    return document(Unavailable("The database does not answer. Repeat the request with the same Idempotency-Key."))
 
 
 async def _on_bug(request: Request, error: Exception) -> ProblemResponse:

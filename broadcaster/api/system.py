@@ -7,10 +7,12 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
-from broadcaster.api.deps import Wired, bearer
+from broadcaster.api.deps import CanReadAlerts, Wired, bearer
 from broadcaster.api.problems import responses
+from broadcaster.api.times import optional
 from broadcaster.domain.errors import NotSignedIn
 from broadcaster.services.keys import Scope
+from broadcaster.services.routing import RouteView
 
 router = APIRouter(tags=["system"])
 
@@ -52,6 +54,43 @@ def readyz(response: Response, wired: Wired) -> Readiness:
         response.status_code = 503
     return Readiness(
         ready=all(p.ready for p in parts.values()), accepting=accepting, sandbox=wired.sandbox_only, parts=parts
+    )
+
+
+class Route(BaseModel):
+    """One way to a channel's provider. Messages take the first of a channel that is neither paused nor broken."""
+
+    name: str = Field(examples=["sms:twilio:MG…"])
+    channel: str
+    position: int = Field(description="1 is the first choice.")
+    used: bool = Field(description="What is sent now takes this one.")
+    trouble: str | None = Field(description="Why it is not used.")
+    until: str | None = Field(description="When it is tried again.")
+
+
+class Routes(BaseModel):
+    items: list[Route]
+
+
+@router.get(
+    "/api/v1/routes",
+    response_model=Routes,
+    summary="Which route each channel uses now, and why",
+    responses=responses(401, 403, 429, 503),
+)
+def routes(wired: Wired, _caller: CanReadAlerts) -> Routes:
+    """A route that does not get messages through is left for the next one, tried again, and taken back when it works."""
+    return Routes(items=[_route(view) for view in wired.routing.overview()])
+
+
+def _route(view: RouteView) -> Route:
+    return Route(
+        name=view.name,
+        channel=view.channel,
+        position=view.position,
+        used=view.used,
+        trouble=view.trouble,
+        until=optional(view.until_ms),
     )
 
 

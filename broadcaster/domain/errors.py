@@ -48,7 +48,7 @@ class KeyReused(Problem):
 
 
 class Unavailable(Problem):
-    """Nothing was accepted. ``retry_after`` is in seconds."""
+    """Not now; repeating it later may help. ``retry_after`` is in seconds."""
 
     status, slug, title = 503, "unavailable", "Not now"
 

@@ -19,7 +19,6 @@ from typing import Any, Final, Protocol
 
 import structlog
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import OperationalError
 
 from broadcaster.domain import tokens
 from broadcaster.domain.breaking import PROBE_SIZE
@@ -34,7 +33,7 @@ from broadcaster.services.routing import Choice, Routing
 from broadcaster.store import alerts as alert_store
 from broadcaster.store import batches, routes
 from broadcaster.store import deliveries as store
-from broadcaster.store.database import Database, is_unavailable, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, read_clock
 
 log = structlog.get_logger(__name__)
 
@@ -495,9 +494,7 @@ class Deliverer:
                 with self._database.write() as connection:
                     write(connection)
                 return
-            except (OperationalError, store.LostRace) as error:
-                if not isinstance(error, store.LostRace) and not is_unavailable(error):
-                    raise
+            except (*UNAVAILABLE, store.LostRace) as error:
                 log.warning("delivering.database_busy", error=type(error).__name__, again_in=wait)
                 time.sleep(wait)  # a back-off, in a thread of its own; the loop goes on
                 wait = min(wait * 2, 2.0)

@@ -5,7 +5,7 @@ A slice and the cursor behind it commit together, under the step's lease; each c
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -38,8 +38,8 @@ class Planner:
         self._wake_ups = wake_ups
         self._owner = owner
 
-    def run_one(self, *, lowest: int, grace: int = 0) -> bool:
-        """Plans the most urgent due step to its end. False: there was none."""
+    def run_one(self, *, lowest: int, grace: int = 0, go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Plans the most urgent due step to its end, or while ``go_on`` says so. False: there was none."""
         with self._database.read() as connection:
             if not store.any_step_due(connection):
                 return False
@@ -48,7 +48,10 @@ class Planner:
         if claim is None:
             return False
         while self._plan_slice(claim):
-            pass
+            if not go_on():
+                with self._database.write() as connection:
+                    store.leave_step(connection, claim, self._owner)
+                break
         return True
 
     def _plan_slice(self, claim: store.StepClaim) -> bool:

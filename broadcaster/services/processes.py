@@ -41,9 +41,11 @@ def owner() -> str:
 def release_dead_owners(database: Database) -> int:
     """Ends the leases of dead neighbours at once, and kills neighbours that slept past their lease. How many it freed."""
     with database.read() as connection:
-        owners = batches.owners(connection)
+        owners: dict[str, bool] = {}
+        for name, expired in (*batches.owners(connection), *alert_store.step_owners(connection)):
+            owners[name] = owners.get(name, False) or expired
     freed = 0
-    for name, expired in owners:
+    for name, expired in owners.items():
         if not _is_neighbour(name) or name == owner():
             continue
         if _lives(name):

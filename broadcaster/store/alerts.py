@@ -135,6 +135,19 @@ def any_step_due(connection: Connection) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def step_owners(connection: Connection) -> list[tuple[str, bool]]:
+    """Every owner of a step's lease, and whether it has run out."""
+    query = select(alert_steps.c.owner, alert_steps.c.lease_until <= now_ms(connection))
+    held = (alert_steps.c.owner.is_not(None), alert_steps.c.next_at.is_not(None), alert_steps.c.lease_until > 0)
+    return [(row[0], bool(row[1])) for row in connection.execute(query.where(*held))]
+
+
+def leave_step(connection: Connection, claim: StepClaim, holder: str) -> None:
+    """Ends the lease; somebody else may go on from the cursor."""
+    mine = (alert_steps.c.alert_id == claim.alert_id, alert_steps.c.step == claim.step, alert_steps.c.owner == holder)
+    connection.execute(update(alert_steps).where(*mine).values(owner=None, lease_until=0))
+
+
 def release_steps(connection: Connection, owner: str) -> None:
     """Ends the leases of a process that is known to be dead."""
     connection.execute(update(alert_steps).where(alert_steps.c.owner == owner).values(lease_until=0))

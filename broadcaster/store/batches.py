@@ -128,10 +128,11 @@ def count_due(connection: Connection) -> int:
 
 
 def owners(connection: Connection) -> list[tuple[str, bool]]:
-    """Every owner of a lease, and whether any of its leases has run out."""
+    """Every owner of a lease that was not ended yet, and whether any of its leases has run out."""
     now = now_ms(connection)
     expired = func.max(text("CASE WHEN lease_until <= " + str(now) + " THEN 1 ELSE 0 END"))
-    query = select(batches.c.owner, expired).where(batches.c.owner.is_not(None)).group_by(batches.c.owner)
+    held = (batches.c.owner.is_not(None), batches.c.lease_until > 0)
+    query = select(batches.c.owner, expired).where(*held).group_by(batches.c.owner)
     return [(row[0], bool(row[1])) for row in connection.execute(query)]
 
 

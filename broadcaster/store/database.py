@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, literal_column
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError  # noqa: A004 - the pool's
+
+#: The database could not be reached, was busy for too long, is read-only just now, or has no room: later may help.
+UNAVAILABLE: Final = (OperationalError, InterfaceError, InternalError, TimeoutError)
 
 SQLITE_BUSY_SECONDS: Final = 15.0
 PG_CONNECT_SECONDS: Final = 5
@@ -26,9 +29,12 @@ class Database:
     so that what is read in it stays true until its commit.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, busy_seconds: float = SQLITE_BUSY_SECONDS) -> None:
+        """``busy_seconds``: how long SQLite's write lock is waited for."""
         self.url: URL = normalise_url(url)
-        self.engine: Engine = _sqlite(self.url) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
+        self.engine: Engine = (
+            _sqlite(self.url, busy_seconds) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
+        )
 
     @staticmethod
     def is_sqlite(url: URL) -> bool:
@@ -73,11 +79,6 @@ def is_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def is_unavailable(error: BaseException) -> bool:
-    """Whether the database could not be reached or was busy for too long, so that trying later may help."""
-    return isinstance(error, OperationalError)
-
-
 def normalise_url(url: str) -> URL:
     """``postgres://`` and ``postgresql://`` become SQLAlchemy's psycopg 3 form; a plain path becomes SQLite."""
     if "://" not in url:
@@ -90,10 +91,10 @@ def normalise_url(url: str) -> URL:
     return parsed
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, busy_seconds: float) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:

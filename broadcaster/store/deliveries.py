@@ -69,8 +69,7 @@ class Change:
 _COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
 _FIELDS: Final = (
     "state", "next_at", "attempt", "tries", "lookups", "absences", "doubt", "void", "avoid", "route",
-    "provider_id", "cost", "code", "reason",
-    "sent_at",
+    "provider_id", "cost", "code", "reason", "sent_at",
 )  # fmt: skip
 _PG_TYPES: Final = (
     "text", "bigint", "smallint", "smallint", "smallint", "smallint", "smallint", "smallint", "text", "text", "text",
