@@ -72,6 +72,7 @@ class TwilioConfig:
     api_key_sid: str = ""
     api_key_secret: str = ""
     base_url: str = API  # the sandbox's "<origin>/twilio"
+    lookup_rate: float = 20.0  # look-ups a second
     rate: float = 10.0  # segments a second (long code and alphanumeric 10, short code 100)
     price_per_segment_micros: int = 24_000
     currency: str = "GBP"
@@ -250,6 +251,10 @@ class TwilioSms:
 
     # Look-ups
 
+    @property
+    def lookup_rate(self) -> float:
+        return self._config.lookup_rate
+
     async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:  # noqa: ARG002
         """Lists messages by number, newest first, and looks for the delivery's own reference.
 
@@ -368,7 +373,9 @@ def _receipt(attempt: tuple[int, int], state: str, form: _Form) -> Receipt:
 
 def _found(record: Any) -> Finding:
     state = STATUSES.get(str(record.status)) or "accepted"
-    return Found(record.sid, state, str(record.error_code) if record.error_code else None)
+    code = str(record.error_code) if record.error_code else None
+    failure = DELIVERY_CODES.get(_number(code) or 0)
+    return Found(record.sid, state, code, of_route=failure is not None and failure.of_route)
 
 
 _MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})

@@ -169,10 +169,12 @@ class Deliverer:
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
         message = message_of(alert)
         put_back: PutBack | None = None
-        if not self._recover(claim, channel, alert):
+        abandoned = claim.sending > 0 or claim.losses >= SPLIT_LOSSES
+        if not (abandoned and self._recover(claim, channel, alert)):
             fresh = True
             while not self._stopping.is_set():
-                self._tidy(claim, channel, alert)
+                if self._anything_to_tidy(claim):
+                    self._tidy(claim, channel, alert)
                 sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
                 fresh = False
                 if not sent or time.monotonic() >= until:
@@ -210,6 +212,15 @@ class Deliverer:
         for row, batch in zip(rows, batches.split(connection, claim, [(r.state, r.next_at) for r in rows]), strict=True):
             store.move(connection, row, batch)
         log.error("delivering.batch_split", batch=claim.id, deliveries=len(rows), losses=claim.losses)
+
+    def _anything_to_tidy(self, claim: batches.Claim) -> bool:
+        """A look before taking the write lock: most chunks have nothing to tidy."""
+        with self._database.read() as connection:
+            alert = alert_store.by_id(connection, claim.alert_id)
+            now = read_clock(connection)
+            if alert.cancelled_at is not None or now >= alert.expires_at:
+                return True
+            return bool(store.due(connection, claim.id, [State.ACCEPTED, State.UNCERTAIN], now, 1))
 
     def _tidy(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
         """What time or an operator has decided: expired, cancelled, no receipt, no certainty."""

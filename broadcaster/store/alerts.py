@@ -1,6 +1,6 @@
 """Alerts, their steps, their idempotency keys and the samples of their reach."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +39,11 @@ def add_step(connection: Connection, **values: Any) -> None:
 
 def by_uid(connection: Connection, uid: str) -> Row[Any] | None:
     return connection.execute(select(alerts).where(alerts.c.uid == uid)).one_or_none()
+
+
+def by_ids(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
+    """These alerts."""
+    return list(connection.execute(select(alerts).where(alerts.c.id.in_(list(ids)))))
 
 
 def by_id(connection: Connection, alert: int) -> Row[Any]:

@@ -24,6 +24,7 @@ class Claim:
     size: int
     fence: int
     losses: int
+    sending: int  # left by a former owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ WHERE id = (
   WHERE b.next_at <= {now} - :grace AND b.woken_at <= {now} - :grace AND b.lease_until <= {now} AND b.priority <= :lowest
     AND CASE WHEN b.priority = 0 THEN b.route NOT IN :blocked_critical ELSE b.route NOT IN :blocked END
   ORDER BY b.priority, b.next_at, b.id LIMIT 1 {lock})
-RETURNING id, alert_id, channel, route, priority, size, fence, losses
+RETURNING id, alert_id, channel, route, priority, size, fence, losses, n_sending
 """
 
 
