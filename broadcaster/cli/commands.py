@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from broadcaster import __version__
@@ -23,6 +25,7 @@ from broadcaster.cli.supervisor import Busy, FailedToStart
 from broadcaster.domain.errors import Problem
 from broadcaster.domain.messages import Severity
 from broadcaster.sandbox import server as sandbox_server
+from broadcaster.services import auditing
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.store import migrate as migrations
@@ -191,6 +194,35 @@ def doctor(context: click.Context, as_json: bool) -> None:
     sys.exit(0 if all(f.ok for f in findings) else 1)
 
 
+@cli.command()
+@click.argument("alert", required=False)
+@as_json
+@click.pass_context
+def audit(context: click.Context, alert: str | None, as_json: bool) -> None:
+    """Prove the books: every count, transition and attempt agrees (of all alerts unless an id is given)."""
+    quiet = as_json or not sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bars:
+        task = bars.add_task("Auditing", total=None)
+        database = Wiring(_settings(context)).database
+        books = auditing.audit(database, alert, progress=lambda done, n: bars.update(task, completed=done, total=n))
+    if as_json:
+        checks = [asdict(finding) for finding in books.findings]
+        numbers = {"alerts": books.alerts, "deliveries": books.deliveries, "events": books.events}
+        _say({"right": books.right, **numbers, "checks": checks})
+    elif books.right:
+        click.echo(f"The books are right: {books.alerts} alerts, {books.deliveries} deliveries, {books.events} events.")
+    else:
+        for finding in (f for f in books.findings if f.wrong):
+            click.echo(f"{finding.check}: {finding.wrong} wrong. The rule: {finding.rule}")
+            for fault in finding.shown:
+                delivery = "" if fault.delivery is None else f" delivery {fault.delivery}:"
+                click.echo(f"  alert {fault.alert or 'unknown'}:{delivery} {fault.what}")
+            if finding.wrong > len(finding.shown):
+                click.echo(f"  and {finding.wrong - len(finding.shown)} more")
+    sys.exit(0 if books.right else 1)
+
+
 # ---- alerts --------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +345,22 @@ def cancel(context: click.Context, alert: str, as_json: bool) -> None:
         _say(answer)
     else:
         click.echo(f"Stopped {answer['stopped']}; {answer['left']} had left and may have reached somebody.")
+
+
+@cli.command()
+@as_json
+@click.pass_context
+def routes(context: click.Context, as_json: bool) -> None:
+    """Which route each channel uses now, and why."""
+    found = _client(context).call("GET", "routes")
+    if as_json:
+        _say(found)
+        return
+    table = Table("channel", "route", "used", "why not", box=None)
+    for route in found["items"]:
+        until = f" (until {route['until']})" if route["until"] else ""
+        table.add_row(route["channel"], route["name"], "yes" if route["used"] else "", f"{route['trouble'] or ''}{until}")
+    Console().print(table, markup=False)
 
 
 # ---- people --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from broadcaster.domain.errors import Conflict, Invalid, KeyReused, NotFound
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import PRIORITY, Envelope, Message, Severity
 from broadcaster.queue import WakeUps
+from broadcaster.services import outcomes
 from broadcaster.services.keys import Caller
 from broadcaster.store import alerts as store
 from broadcaster.store import audiences as audience_store
@@ -185,14 +186,8 @@ class Alerts:
         with self._database.write() as connection:
             rows = deliveries.unsent_of_alert(connection, alert, _SWEEP)
             now = read_clock(connection)
-            changes = [
-                deliveries.Change(
-                    row, State.CANCELLED, None, attempt=row.attempt, tries=row.tries, route=row.route,
-                    code="cancelled", reason="cancelled before it left", sent_at=row.sent_at,
-                )
-                for row in rows
-            ]  # fmt: skip
-            deliveries.apply(connection, changes, now)
+            changes = [outcomes.unsent(row, State.CANCELLED, "cancelled", "cancelled before it left") for row in rows]
+            deliveries.apply(connection, [c for c in changes if c is not None], now)
         return len(rows)
 
     # ---- accepting ---------------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ class Deliverer:
                 return True
             if claim.losses >= POISON_LOSSES:
                 rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING])
+                store.keep_attempts(connection, rows, now)
                 failed = [outcomes.mark(r, r.route or channel.route, now) for r in rows]
                 store.apply(connection, failed, now)
                 rows = [replace(c.row, state=State.SENDING, attempt=c.attempt) for c in failed]
@@ -389,6 +390,9 @@ class Deliverer:
                 for (delivery, attempt), outcome in group
             ]
             store.apply(connection, [c for c in changes if c is not None], now)
+            for (delivery, attempt), outcome in group:
+                if isinstance(outcome, Accepted) and attempt != rows[delivery].attempt:
+                    store.note_attempt(connection, delivery, attempt, provider_id=outcome.provider_id, cost=outcome.cost)
             if any(isinstance(o, Accepted) for _, o in group):
                 routes.works_again(connection, channel.route)
             bad = [
@@ -417,7 +421,7 @@ class Deliverer:
         for name, mine in sorted(by_route.items()):
             route = channels.get(name)
             if route is None:
-                self._found([(r.id, Unknown("its route is no longer configured")) for r in mine], channel, alert)
+                self._found([(r, Unknown("its route is no longer configured")) for r in mine], channel, alert)
             elif isinstance(route, LooksUp):
                 self._ask(claim, route, alert, message, mine, {r.id: addresses[r.contact_id][0] for r in mine})
 
@@ -439,24 +443,25 @@ class Deliverer:
             self._later(rows, pace.wait)
             return
 
-        async def ask(row: store.DeliveryRow, delay: float) -> tuple[int, Finding]:
+        async def ask(row: store.DeliveryRow, delay: float) -> tuple[store.DeliveryRow, Finding]:
             await asyncio.sleep(delay)
             envelope = self._envelope(channel, replace(row, attempt=row.attempt - 1), addresses[row.id])
-            return row.id, await looks_up.look_up(envelope, channel.render(message, envelope), row.sent_at or 0)
+            return row, await looks_up.look_up(envelope, channel.render(message, envelope), row.sent_at or 0)
 
-        async def ask_all() -> list[tuple[int, Finding]]:
+        async def ask_all() -> list[tuple[store.DeliveryRow, Finding]]:
             return await asyncio.gather(*(ask(r, delay) for r, delay in zip(rows, pace.delays, strict=True)))
 
         found = self._loop.submit(ask_all()).result()
         self._found(found, channel, alert)
         log.info("delivering.looked_up", batch=claim.id, findings=Counter(type(f).__name__ for _, f in found))
 
-    def _found(self, found: Sequence[tuple[int, Finding]], channel: Channel, alert: Row[Any]) -> None:
+    def _found(self, found: Sequence[tuple[store.DeliveryRow, Finding]], channel: Channel, alert: Row[Any]) -> None:
         def write(connection: Connection) -> None:
             now = read_clock(connection)
             ctx = self._context(connection, channel, alert, now)
-            locked = {r.id: r for r in store.lock(connection, [i for i, _ in found])}
-            changes = [outcomes.after_finding(locked[i], finding, ctx) for i, finding in found]
+            locked = {r.id: r for r in store.lock(connection, [r.id for r, _ in found])}
+            same = [(locked[r.id], finding) for r, finding in found if locked[r.id].attempt == r.attempt]
+            changes = [outcomes.after_finding(row, finding, ctx) for row, finding in same]
             store.apply(connection, [c for c in changes if c is not None], now)
 
         self._persist(write)
@@ -476,6 +481,9 @@ class Deliverer:
 
     def _give_back(self, claim: batches.Claim, put_back: PutBack | None) -> None:
         def write(connection: Connection) -> None:
+            # Held first: a receipt that makes something due again either is seen here or waits, and sets it afterwards.
+            if not batches.hold(connection, claim, self._owner):
+                raise LeaseLost
             due = store.next_due(connection, claim.id)
             now = read_clock(connection)
             if put_back is not None and due is not None:
@@ -484,8 +492,7 @@ class Deliverer:
                     due = max(due, now + wait)
                 else:
                     routes.book(connection, put_back.route, now + wait)
-            if not batches.give_back(connection, claim, self._owner, due):
-                raise LeaseLost
+            batches.give_back(connection, claim, self._owner, due)
 
         self._persist(write)
 

@@ -60,6 +60,8 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
         case Accepted(provider_id, cost):
             if attempt <= row.void:
                 return None  # its final receipt was here before this answer
+            if attempt != row.attempt:  # its id and cost belong to that attempt, which is kept elsewhere
+                provider_id = cost = None
             return _evidence(row, State.ACCEPTED, ctx, provider_id=provider_id, cost=cost)
         case Rejected(Scope.CHANNEL, code, reason) if mine:
             if row.state is State.UNCERTAIN:

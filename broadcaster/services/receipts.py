@@ -57,7 +57,7 @@ class Receipts:
         raise Forbidden("The callback's signature or token does not hold.")
 
     def _record(self, receipt: Receipt, channel: Channel) -> None:
-        """Durable when it returns. Receipts that arrive together are written together: whoever has the pen writes for all."""
+        """Durable when it returns. What arrives together is written together: whoever has the pen writes for all."""
         mine = _Waiting(receipt, channel)
         with self._lock:
             self._waiting.append(mine)
@@ -146,7 +146,7 @@ class Receipts:
                 if state is State.DELIVERED or receipt.of_route:
                     self._routing.saw_receipt(channel.route, delivered=state is State.DELIVERED)
             if receipt.attempt != row.attempt:
-                store.note_attempt(connection, row.id, receipt.attempt, receipt.code)
+                store.note_attempt(connection, row.id, receipt.attempt, code=receipt.code, provider_id=receipt.provider_id)
             if receipt.disables_address:
                 disabled.append(row.contact_id)
         store.apply(connection, changes, now)

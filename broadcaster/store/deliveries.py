@@ -285,9 +285,16 @@ def move(connection: Connection, row: DeliveryRow, batch: int) -> None:
     connection.execute(deliveries.update().where(deliveries.c.id == row.id).values(batch_id=batch))
 
 
-def note_attempt(connection: Connection, delivery: int, n: int, code: str | None) -> None:
-    """What a late receipt says of an attempt that was followed by another."""
-    connection.exec_driver_sql(
-        _placeholders(connection, "UPDATE attempts SET code = coalesce(?, code) WHERE delivery_id = ? AND n = ?"),
-        (code, delivery, n),
-    )
+def note_attempt(
+    connection: Connection,
+    delivery: int,
+    n: int,
+    *,
+    code: str | None = None,
+    provider_id: str | None = None,
+    cost: int | None = None,
+) -> None:
+    """What comes late of an attempt that was followed by another. ``None`` keeps what is known."""
+    sql = "UPDATE attempts SET code = coalesce(?, code), provider_id = coalesce(provider_id, ?), cost = coalesce(cost, ?)"
+    sql = _placeholders(connection, f"{sql} WHERE delivery_id = ? AND n = ?")
+    connection.exec_driver_sql(sql, (code, provider_id, cost, delivery, n))

@@ -18,7 +18,7 @@ def upgrade(database: Database) -> bool:
     with database.write() as connection:
         if is_postgresql(connection):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        if _current(connection) == _head():
+        if not _is_behind(connection):
             return False
         config = _config()
         config.attributes["connection"] = connection
@@ -27,9 +27,9 @@ def upgrade(database: Database) -> bool:
 
 
 def is_current(database: Database) -> bool:
-    """Whether the database has exactly this version's tables."""
+    """Whether the database has this version's tables, or a newer one's."""
     with database.read() as connection:
-        return _current(connection) == _head()
+        return not _is_behind(connection)
 
 
 def _config() -> Config:
@@ -37,6 +37,16 @@ def _config() -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _is_behind(connection: Connection) -> bool:
+    """A revision that this version does not know is a newer one's: in a rolling deploy both work side by side.
+
+    So migrations only ever add what the version before can leave alone (columns with defaults, tables).
+    """
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    current = _current(connection)
+    return current is None or (current in known and current != _head())
 
 
 def _head() -> str | None:

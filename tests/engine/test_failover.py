@@ -1,5 +1,6 @@
 """A channel with two routes: what did not get through moves on, what was taken never does, and the first comes back."""
 
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Final
 
 import pytest
 import redis
+from sqlalchemy import Connection
 
 from broadcaster.domain.audience import Everyone
 from broadcaster.domain.channel import AttemptId, Callback, CallbackRefused, ChannelSet, Lane, Receipt, Traits
@@ -16,6 +18,7 @@ from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Address, Content, Cost, Envelope, Message, Severity
 from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Deferred, Finding, Outcome, Rejected, Scope
 from broadcaster.queue import WakeUps
+from broadcaster.services import delivering
 from broadcaster.services.alerts import Alerts, Draft, Step
 from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory, Person
@@ -40,7 +43,7 @@ class Pager:
 
     route: str
     answer: Outcome = UP
-    answers: list[Outcome] = field(default_factory=list)  # these first
+    answers: list[Outcome] = field(default_factory=list[Outcome])  # these first
     lookup_rate: float = 1000.0
     taken: Counter[str] = field(default_factory=Counter)
     asked: list[int] = field(default_factory=list)  # size of each chunk
@@ -214,7 +217,7 @@ def test_the_first_route_is_tried_with_a_few_and_taken_back_when_it_works(ward: 
 
 def test_one_bad_answer_among_good_ones_moves_only_that_message(ward: Ward) -> None:
     ward.staff(25)
-    ward.first.answers = [UP] * 7 + [REFUSED]
+    ward.first.answers = [*[UP] * 7, REFUSED]
     ward.alert(Severity.HIGH)
     ward.run()
     assert (ward.first.taken.total(), ward.second.taken.total()) == (24, 1)
@@ -313,3 +316,26 @@ def test_with_every_route_broken_a_critical_message_is_still_tried(ward: Ward) -
     ward.pass_time()
     ward.run()
     assert ward.states() == {"accepted": 5}
+
+
+def test_what_becomes_due_while_a_batch_is_given_back_is_not_forgotten(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A final receipt that makes the delivery due again, between the look at what is due and the end of the lease."""
+    ward.staff(1)
+    ward.alert(Severity.HIGH)
+    look = delivering.store.next_due
+    threads: list[threading.Thread] = []
+
+    def slow(connection: Connection, batch: int) -> int | None:
+        due = look(connection, batch)
+        if not threads:
+            threads.append(threading.Thread(target=ward.receipt, args=(ward.first, 1, 1, "failed")))
+            threads[0].start()
+            threads[0].join(0.3)  # it would be done by now, if nothing held it
+        return due
+
+    monkeypatch.setattr(delivering.store, "next_due", slow)
+    ward.run()
+    threads[0].join(10)
+    ward.run()
+    assert ward.second.taken.total() == 1
+    assert ward.states() == {"accepted": 1}

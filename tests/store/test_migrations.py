@@ -24,3 +24,13 @@ def test_migrations_make_exactly_the_tables_and_running_them_again_changes_nothi
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     database.close()
+
+
+def test_a_database_of_a_newer_version_is_worked_with_and_left_alone(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    migrate.upgrade(database)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert not migrate.upgrade(database)
+    assert migrate.is_current(database)
+    database.close()
