@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: demo demo-once run test check format lock clean
+.PHONY: demo demo-once run test chaos check format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/broadcaster demo
@@ -18,6 +18,11 @@ run: $(STAMP)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest
+
+# Everything is killed and lied to, then three books are compared. SEED, DB=sqlite|postgres, DELIVERIES, SECONDS and
+# KEEP_PROVIDERS_WELL=1 choose; see tests/chaos.
+chaos: $(DEV)
+	@$(BIN)/python -m tests.chaos
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -18,7 +18,6 @@ from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Address, Content, Cost, Envelope, Message, Severity
 from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Deferred, Finding, Outcome, Rejected, Scope
 from broadcaster.queue import WakeUps
-from broadcaster.services import delivering
 from broadcaster.services.alerts import Alerts, Draft, Step
 from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory, Person
@@ -28,7 +27,7 @@ from broadcaster.services.processes import owner
 from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
 from broadcaster.services.routing import RouteView, Routing
-from broadcaster.store import migrate
+from broadcaster.store import deliveries, migrate
 from broadcaster.store.database import Database
 from workers.runtime import EventLoop
 
@@ -322,7 +321,7 @@ def test_what_becomes_due_while_a_batch_is_given_back_is_not_forgotten(ward: War
     """A final receipt that makes the delivery due again, between the look at what is due and the end of the lease."""
     ward.staff(1)
     ward.alert(Severity.HIGH)
-    look = delivering.store.next_due
+    look = deliveries.next_due
     threads: list[threading.Thread] = []
 
     def slow(connection: Connection, batch: int) -> int | None:
@@ -333,7 +332,7 @@ def test_what_becomes_due_while_a_batch_is_given_back_is_not_forgotten(ward: War
             threads[0].join(0.3)  # it would be done by now, if nothing held it
         return due
 
-    monkeypatch.setattr(delivering.store, "next_due", slow)
+    monkeypatch.setattr(deliveries, "next_due", slow)
     ward.run()
     threads[0].join(10)
     ward.run()
