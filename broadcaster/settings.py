@@ -52,6 +52,19 @@ class Settings(BaseSettings):
     twilio_messaging_service_sid: str = Field("", description="Messaging Service, MG…; or give twilio_sender.")
     twilio_sender: str = Field("", description="Sender: number in E.164, short code, or up to 11 letters and digits.")
     twilio_rate: float = Field(10.0, gt=0, description="Segments a second your sender is allowed.")
+    twilio2_account_sid: str = Field("", description="Second SMS route: its Twilio account; empty: the first's.")
+    twilio2_auth_token: SecretStr = Field(_OPTIONAL_SECRET, description="Auth token of the second account.")
+    twilio2_sender: str = Field("", description="Second SMS route: sender or Messaging Service (MG…); with it there is one.")
+    twilio2_rate: float = Field(10.0, gt=0, description="Segments a second the second sender is allowed.")
+    notify_api_key: SecretStr = Field(_OPTIONAL_SECRET, description="GOV.UK Notify API key; with it Notify is an SMS route.")
+    notify_template_id: str = Field("", description="Notify's SMS template, whose whole text is ((message)).")
+    notify_callback_token: SecretStr = Field(
+        _OPTIONAL_SECRET, description="Bearer token of Notify's delivery receipts, sent to <public URL>/api/v1/receipts/sms."
+    )
+    notify_rate: float = Field(50.0, gt=0, description="Messages a second Notify is asked for (3,000 a minute).")
+    sms_routes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("twilio", "twilio2", "notify"), description="Order of the SMS routes: the first that works is used."
+    )
     sms_price: float = Field(0.024, ge=0, description="Price of one SMS segment, for previews.")
     sms_currency: str = Field("GBP", min_length=3, max_length=3, description="Currency of sms_price.")
 
@@ -82,10 +95,17 @@ class Settings(BaseSettings):
     log_format: str = Field("json", pattern="^(json|text)$", description="json, or text for a terminal.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
 
-    @field_validator("push_hosts", mode="before")
+    @field_validator("push_hosts", "sms_routes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("sms_routes")
+    @classmethod
+    def _known_routes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value) or not {*value} <= {"twilio", "twilio2", "notify"}:
+            raise ValueError("name twilio, twilio2 and notify in the order you want, each once at most")
+        return value
 
     @field_validator("public_url", "sandbox_url")
     @classmethod
@@ -107,6 +127,15 @@ class Settings(BaseSettings):
             raise ValueError("BROADCASTER_TWILIO_ACCOUNT_SID needs BROADCASTER_TWILIO_AUTH_TOKEN")
         if self.twilio_account_sid and not (self.twilio_messaging_service_sid or self.twilio_sender):
             raise ValueError("give BROADCASTER_TWILIO_MESSAGING_SERVICE_SID or BROADCASTER_TWILIO_SENDER")
+        if self.twilio2_sender and not (self.twilio2_account_sid or self.twilio_account_sid):
+            raise ValueError("BROADCASTER_TWILIO2_SENDER needs BROADCASTER_TWILIO2_ACCOUNT_SID")
+        if self.twilio2_account_sid and not (self.twilio2_sender and self.twilio2_auth_token.get_secret_value()):
+            raise ValueError("a second Twilio account needs BROADCASTER_TWILIO2_SENDER and BROADCASTER_TWILIO2_AUTH_TOKEN")
+        if self.notify_api_key.get_secret_value():
+            if not (self.notify_template_id and self.notify_callback_token.get_secret_value()):
+                raise ValueError("Notify needs BROADCASTER_NOTIFY_TEMPLATE_ID and BROADCASTER_NOTIFY_CALLBACK_TOKEN")
+            if len(self.notify_api_key.get_secret_value()) < 74:
+                raise ValueError("BROADCASTER_NOTIFY_API_KEY must be whole: <name>-<service id>-<secret>")
         if self.providers and not self.public_url.startswith("https://") and not _is_loopback(self.public_url):
             raise ValueError("real providers need BROADCASTER_PUBLIC_URL with https://")
         return self
@@ -114,9 +143,19 @@ class Settings(BaseSettings):
     @property
     def providers(self) -> tuple[str, ...]:
         """Channels that reach real people."""
-        found = [("sms", bool(self.twilio_account_sid)), ("slack", bool(self.slack_token.get_secret_value()))]
+        found = [("sms", bool(self.configured_sms_routes)), ("slack", bool(self.slack_token.get_secret_value()))]
         found.append(("push", bool(self.vapid_subject)))
         return tuple(name for name, there in found if there)
+
+    @property
+    def configured_sms_routes(self) -> tuple[str, ...]:
+        """Those of ``sms_routes`` that are set up, in their order."""
+        there = {
+            "twilio": bool(self.twilio_account_sid),
+            "twilio2": bool(self.twilio2_sender),
+            "notify": bool(self.notify_api_key.get_secret_value()),
+        }
+        return tuple(name for name in self.sms_routes if there[name])
 
     @property
     def resolved_database_url(self) -> str:

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from prometheus_client import Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
 from broadcaster.channels.endpoints import Allowed
+from broadcaster.channels.notify import NotifyConfig, NotifySms
 from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, public_key
 from broadcaster.channels.slack import SlackConfig, SlackMessages
 from broadcaster.channels.sms import TwilioConfig, TwilioSms
@@ -44,6 +45,9 @@ log = structlog.get_logger(__name__)
 SANDBOX_ACCOUNT_SID: Final = "AC" + "5a" * 16
 SANDBOX_AUTH_TOKEN: Final = "5a4db0c5" * 4
 SANDBOX_MESSAGING_SERVICE_SID: Final = "MG" + "5a" * 16
+SANDBOX_NOTIFY_API_KEY: Final = "sandbox-5a5a5a5a-5a5a-4a5a-8a5a-5a5a5a5a5a5a-5a4db0c5-5a4d-4b0c-85a4-5a4db0c55a4d"
+SANDBOX_NOTIFY_TEMPLATE_ID: Final = "5a5a5a5a-0000-4000-8000-000000000001"
+SANDBOX_NOTIFY_CALLBACK_TOKEN: Final = "sandbox-receipts-5a4db0c5"  # noqa: S105 - public
 SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 - public
 _WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
 _BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
@@ -88,11 +92,19 @@ class Wiring:
 
     @cached_property
     def channels(self) -> ChannelSet:
-        """A new channel is one more line in ``_live`` and one in ``_sandboxed``."""
+        """A new channel is one more line in ``_live`` and one in ``_sandboxed``; a further route one in ``_sms_routes``."""
+        stand_ins: dict[str, Channel] = {}
+        further: dict[str, Sequence[Channel]] = {}
+        if self.sandbox_only or self.settings.sandbox_url:
+            stand_ins = self._sandboxed(simulate=not self.sandbox_only)
+            further[stand_ins["sms"].route] = [self._sandboxed_notify()]
         if self.sandbox_only:
-            stand_ins = self._sandboxed(simulate=False)
-            return ChannelSet(live=stand_ins, sandbox=stand_ins)
-        return ChannelSet(live=self._live(), sandbox=self._sandboxed(simulate=True) if self.settings.sandbox_url else {})
+            return ChannelSet(live=stand_ins, sandbox=stand_ins, further=further)
+        live = self._live()
+        if sms := self._sms_routes():
+            live["sms"] = sms[0]
+            further[sms[0].route] = sms[1:]
+        return ChannelSet(live=live, sandbox=stand_ins, further=further)
 
     @cached_property
     def wake_ups(self) -> WakeUps:
@@ -189,20 +201,6 @@ class Wiring:
 
     def _live(self) -> dict[str, Channel]:
         s, found = self.settings, dict[str, Channel]()
-        if "sms" in s.providers:
-            found["sms"] = TwilioSms(
-                TwilioConfig(
-                    account_sid=s.twilio_account_sid,
-                    auth_token=s.twilio_auth_token.get_secret_value(),
-                    token_secret=self.secret,
-                    sender=s.twilio_sender,
-                    messaging_service_sid=s.twilio_messaging_service_sid,
-                    rate=s.twilio_rate,
-                    price_per_segment_micros=round(s.sms_price * 1e6),
-                    currency=s.sms_currency,
-                    timezone=s.timezone,
-                )
-            )
         if "slack" in s.providers:
             token = s.slack_token.get_secret_value()
             found["slack"] = SlackMessages(SlackConfig(token=token, rate=s.slack_rate, timezone=s.timezone))
@@ -214,6 +212,77 @@ class Wiring:
                 )
             )
         return found
+
+    def _sms_routes(self) -> list[Channel]:
+        """Those that are set up, in the order of ``sms_routes``."""
+        made = {"twilio": self._twilio, "twilio2": self._twilio2, "notify": self._notify}
+        return [made[name]() for name in self.settings.configured_sms_routes]
+
+    def _twilio(self) -> Channel:
+        s = self.settings
+        return TwilioSms(
+            TwilioConfig(
+                account_sid=s.twilio_account_sid,
+                auth_token=s.twilio_auth_token.get_secret_value(),
+                token_secret=self.secret,
+                sender=s.twilio_sender,
+                messaging_service_sid=s.twilio_messaging_service_sid,
+                rate=s.twilio_rate,
+                price_per_segment_micros=round(s.sms_price * 1e6),
+                currency=s.sms_currency,
+                timezone=s.timezone,
+            )
+        )
+
+    def _twilio2(self) -> Channel:
+        s = self.settings
+        service = s.twilio2_sender.startswith("MG")
+        return TwilioSms(
+            TwilioConfig(
+                account_sid=s.twilio2_account_sid or s.twilio_account_sid,
+                auth_token=(s.twilio2_auth_token if s.twilio2_account_sid else s.twilio_auth_token).get_secret_value(),
+                token_secret=self.secret,
+                sender="" if service else s.twilio2_sender,
+                messaging_service_sid=s.twilio2_sender if service else "",
+                rate=s.twilio2_rate,
+                price_per_segment_micros=round(s.sms_price * 1e6),
+                currency=s.sms_currency,
+                timezone=s.timezone,
+            )
+        )
+
+    def _notify(self) -> Channel:
+        s = self.settings
+        return NotifySms(
+            NotifyConfig(
+                api_key=s.notify_api_key.get_secret_value(),
+                template_id=s.notify_template_id,
+                callback_token=s.notify_callback_token.get_secret_value(),
+                token_secret=self.secret,
+                rate=s.notify_rate,
+                price_per_segment_micros=round(s.sms_price * 1e6),
+                currency=s.sms_currency,
+                timezone=s.timezone,
+            )
+        )
+
+    def _sandboxed_notify(self) -> Channel:
+        """The sandbox's second SMS route: where messages go while its first one does not work."""
+        s = self.settings
+        return NotifySms(
+            NotifyConfig(
+                api_key=SANDBOX_NOTIFY_API_KEY,
+                template_id=SANDBOX_NOTIFY_TEMPLATE_ID,
+                callback_token=SANDBOX_NOTIFY_CALLBACK_TOKEN,
+                token_secret=self.secret,
+                base_url=f"{s.resolved_sandbox_url}/notify",
+                lookup_rate=s.sandbox_rate,
+                price_per_segment_micros=round(s.sms_price * 1e6),
+                currency=s.sms_currency,
+                timezone=s.timezone,
+                allow_drama_numbers=True,
+            )
+        )
 
     def _sandboxed(self, *, simulate: bool) -> dict[str, Channel]:
         s, origin = self.settings, self.settings.resolved_sandbox_url

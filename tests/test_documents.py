@@ -20,7 +20,7 @@ def test_every_setting_stands_in_the_readme_with_its_description() -> None:
 
 def test_the_readme_names_no_setting_that_is_not_there() -> None:
     known = {f"BROADCASTER_{name.upper()}" for name in Settings.model_fields} | {"BROADCASTER_API_KEY"}
-    named = set(re.findall(r"BROADCASTER_[A-Z_]+", README))
+    named = set(re.findall(r"BROADCASTER_[A-Z0-9_]+", README))
     assert named <= known
 
 
@@ -29,3 +29,6 @@ def test_the_wirings_sandbox_credentials_are_the_sandboxs() -> None:
     assert credentials.AUTH_TOKEN == wiring.SANDBOX_AUTH_TOKEN
     assert credentials.SLACK_TOKEN == wiring.SANDBOX_SLACK_TOKEN
     assert credentials.MESSAGING_SERVICE_SID == wiring.SANDBOX_MESSAGING_SERVICE_SID
+    assert credentials.NOTIFY_API_KEY == wiring.SANDBOX_NOTIFY_API_KEY
+    assert credentials.NOTIFY_TEMPLATE_ID == wiring.SANDBOX_NOTIFY_TEMPLATE_ID
+    assert credentials.NOTIFY_CALLBACK_TOKEN == wiring.SANDBOX_NOTIFY_CALLBACK_TOKEN

@@ -1,7 +1,7 @@
 """SMS through Twilio (https://www.twilio.com/docs/messaging/api/message-resource) with the official SDK.
 
-What lives here: numbers, the text of an SMS, sending, status callbacks, look-ups. What does not: the meaning of error
-codes (``twilio_codes``), the SMS alphabet (``domain.gsm``), transport faults (``wire``).
+What lives here: sending, status callbacks, look-ups. What does not: numbers and the text of an SMS (``sms_text``), the
+meaning of error codes (``twilio_codes``), transport faults (``wire``).
 """
 
 import base64
@@ -10,15 +10,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
-from zoneinfo import ZoneInfo
 
 import aiohttp
-import phonenumbers
 import structlog
-from phonenumbers import PhoneNumberType
 from twilio.base.exceptions import (  # type: ignore[import-untyped]
     TwilioException,
     TwilioRestException,
@@ -29,12 +25,12 @@ from twilio.http.response import Response  # type: ignore[import-untyped]
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from twilio.rest import Client  # type: ignore[import-untyped]
 
-from broadcaster.channels import wire
+from broadcaster.channels import sms_text, wire
 from broadcaster.channels.dispatch import dispatch
 from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES, Failure
-from broadcaster.domain import gsm, tokens
+from broadcaster.domain import tokens
 from broadcaster.domain.channel import AttemptId, Callback, CallbackRefused, Lane, Receipt, Traits
-from broadcaster.domain.messages import Address, Content, Cost, Envelope, InvalidAddress, Message
+from broadcaster.domain.messages import Address, Content, Cost, Envelope, Message
 from broadcaster.domain.outcomes import (
     Absent,
     Accepted,
@@ -90,13 +86,12 @@ class TwilioSms:
             raise ValueError("give a sender or a messaging service")
         self._config = config
         self._clock = clock
-        self._zone = ZoneInfo(config.timezone)
         self._validator = RequestValidator(config.auth_token)
         self._sender = config.messaging_service_sid or config.sender
         senders = {"messaging_service_sid": config.messaging_service_sid, "from_": config.sender}
         self._from = {name: sender for name, sender in senders.items() if sender}
-        self._parse = lru_cache(maxsize=65_536)(self._parse_uncached)  # phonenumbers takes 58 µs a number
-        self._head = lru_cache(maxsize=256)(self._head_uncached)
+        self._numbers = sms_text.Numbers(config.default_region, config.allow_drama_numbers)
+        self._wording = sms_text.Wording(timezone=config.timezone, longest=LONGEST, max_segments=config.max_segments)
         self._client: Any = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -139,64 +134,16 @@ class TwilioSms:
             return "Twilio could not be reached."
         return None
 
-    # Numbers
+    # Numbers and text
 
     def parse_address(self, raw: str) -> Address:
-        """E.164. Mobile numbers only, or types that may be mobile; Jersey, Guernsey and Man share +44 7."""
-        return self._parse(raw)
-
-    def _parse_uncached(self, raw: str) -> Address:
-        try:
-            number = phonenumbers.parse(raw, self._config.default_region)
-        except phonenumbers.NumberParseException:
-            raise InvalidAddress("This is not a telephone number") from None
-        text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        if self._config.allow_drama_numbers and _is_drama(text):
-            return _address(text)
-        if number.extension or not phonenumbers.is_valid_number(number):
-            raise InvalidAddress("This is not a valid telephone number")
-        if phonenumbers.number_type(number) not in _MOBILE:
-            raise InvalidAddress("This is not a mobile number")
-        return _address(text)
-
-    # Text
+        return self._numbers.parse(raw)
 
     def render(self, message: Message, to: Envelope) -> Content:
-        """Source, what happened and what to do, time, reference, link; the drill marker first.
-
-        "DRILL:" and no brackets: those cost two septets each in GSM-7.
-        """
-        tail = f"Ref {to.reference} {to.link}"
-        return Content(f"{self._head(message, len(tail), gsm.encoding(tail))} {tail}")
-
-    def _head_uncached(self, message: Message, tail: int, tail_encoding: str) -> str:
-        at = datetime.fromtimestamp(message.sent_at / 1000, self._zone).strftime("%H:%M")
-        drill = "DRILL: " if message.drill else ""
-        start = gsm.normalise(f"{drill}{_line(message.source)}: {_sentence(message.title)}")
-        body = gsm.normalise(_sentence(message.body))
-
-        def whole(part: str) -> str:
-            return f"{start} {part} {at}" if part else f"{start} {at}"
-
-        # Any tail of this length and alphabet costs the same, so that recipients share the work.
-        filler = ("x" if tail_encoding == gsm.GSM_7 else "\u0100") * (tail + 1)
-
-        def fits(part: str) -> bool:
-            text = whole(part) + filler
-            return len(text) <= LONGEST and gsm.segments(text) <= self._config.max_segments
-
-        return whole(body if fits(body) else _shorten(body, fits))
+        return Content(self._wording.text(message, to))
 
     def quote(self, content: Content) -> Cost:
-        text = content.text
-        segments, code = gsm.segments(text), gsm.encoding(text)
-        warnings = []
-        if code == gsm.UCS_2:
-            shown = " ".join(gsm.culprits(text)[:5])
-            warnings.append(f"These characters make each SMS part hold 67 instead of 153: {shown}")
-        if segments > 2:
-            warnings.append(f"The text takes {segments} SMS parts; aim for 2")
-        return Cost(segments, segments * self._config.price_per_segment_micros, code, tuple(warnings))
+        return sms_text.quote(content.text, self._config.price_per_segment_micros)
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:  # noqa: ARG002
         return (Lane(self.route, self._config.rate, cost.units),)
@@ -261,7 +208,7 @@ class TwilioSms:
         No date filter: DateSent is empty until a message leaves the queue, so a queued one would be missed.
         """
         oldest = datetime.fromtimestamp(sent_at / 1000, UTC) - timedelta(minutes=10)
-        mark = f"Ref {to.reference} "
+        mark = f"{sms_text.mark(to)} "
         try:
             page = await self._client.messages.page_async(to=to.address, page_size=100)
             for _ in range(PAGES):
@@ -378,46 +325,6 @@ def _found(record: Any) -> Finding:
     return Found(record.sid, state, code, of_route=failure is not None and failure.of_route)
 
 
-_MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
-
-
-def _is_drama(number: str) -> bool:
-    """Ofcom's drama range 07700 900000-900999, widened to 07700 9xxxxx so that a sandbox can hold a hospital.
-
-    https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
-    """
-    return len(number) == 13 and number.startswith("+4477009")
-
-
-def _address(number: str) -> Address:
-    return Address(number, number, f"{number[:3]}…{number[-3:]}")
-
-
 def _number(code: object) -> int | None:
     text = str(code)
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sentence(text: str) -> str:
-    """One line that ends like a sentence, so that the next part reads on."""
-    line = _line(text)
-    return line if not line or line.endswith((".", "!", "?", "…", ":", ";")) else line + "."
-
-
-def _shorten(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest beginning that fits, cut at a word, with "..." (three septets; "…" would force UCS-2)."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(text[:middle].rstrip() + "..."):
-            low = middle
-        else:
-            high = middle - 1
-    kept = text[:low]
-    if " " in kept:
-        kept = kept.rsplit(" ", 1)[0]
-    return kept.rstrip(" .,;:") + "..." if kept else ""

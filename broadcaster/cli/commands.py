@@ -155,6 +155,7 @@ def sandbox(context: click.Context, host: str, port: int | None) -> None:
             twilio_account_sid=SANDBOX_ACCOUNT_SID,
             twilio_auth_token=SANDBOX_AUTH_TOKEN,
             slack_token=SANDBOX_SLACK_TOKEN,
+            notify_callback_url=f"{settings.resolved_public_url}/api/v1/receipts/sms",
         )
     )
 

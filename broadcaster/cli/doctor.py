@@ -28,8 +28,9 @@ def examine(settings: Settings) -> list[Finding]:
     """Asks every part that this configuration uses."""
     wiring = Wiring(settings)
     findings = [_database(wiring), _redis(settings), _workers(wiring), _disk(settings)]
-    for name, channel in sorted(wiring.channels.live.items()):
-        findings.append(_channel(name, channel, sandbox=wiring.sandbox_only))
+    for name, first in sorted(wiring.channels.live.items()):
+        for n, route in enumerate(wiring.channels.routes(first), 1):
+            findings.append(_channel(name if n == 1 else f"{name}, route {n}", route, sandbox=wiring.sandbox_only))
     findings.append(_public_url(settings))
     return findings
 

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--callback-host", action="append", default=[], help="besides loopback; may be repeated")
     parser.add_argument("--public-origin", default=None, help="how clients reach it, when not http://host:port")
     parser.add_argument("--state", type=Path, default=None, help="file that keeps simulated browsers")
+    parser.add_argument("--notify-callback", default="", metavar="URL", help="where GOV.UK Notify's receipts go")
     args = parser.parse_args()
     run(
         SandboxConfig(
@@ -29,6 +30,7 @@ def main() -> None:
             callback_hosts=frozenset(args.callback_host),
             public_origin=args.public_origin,
             state_path=args.state,
+            notify_callback_url=args.notify_callback,
         )
     )
 

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from broadcaster.sandbox import replies
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import CHANNELS, Ledger
+from broadcaster.sandbox.notify import Notify
 from broadcaster.sandbox.outbox import Outbox
 from broadcaster.sandbox.push import Push
 from broadcaster.sandbox.settings import Settings
@@ -64,6 +65,10 @@ _SETTINGS: dict[str, replies.Reader] = {
     "slack_dm_rate": _RATE,
     "slack_workspace_rate": _RATE,
     "slack_workspace_burst": replies.whole(1, 1_000_000),
+    "sms_undelivered": replies.number(0, 1),
+    "notify_undelivered": replies.number(0, 1),
+    "notify_callback_url": replies.text,
+    "notify_rate_per_minute": replies.or_none(replies.whole(1, 100_000_000)),
 }
 _BROWSERS: dict[str, replies.Reader] = {
     "count": replies.whole(1, MOST_BROWSERS),
@@ -123,6 +128,7 @@ class Control:
         faults: Faults,
         outbox: Outbox,
         twilio: Twilio,
+        notify: Notify,
         slack: Slack,
         push: Push,
     ) -> None:
@@ -131,6 +137,7 @@ class Control:
         self._faults = faults
         self._outbox = outbox
         self._twilio = twilio
+        self._notify = notify
         self._slack = slack
         self._push = push
 
@@ -199,6 +206,7 @@ class Control:
         browsers."""
         self._outbox.clear()
         self._twilio.clear()
+        self._notify.clear()
         self._slack.clear()
         self._push.clear()
         self._faults.clear()

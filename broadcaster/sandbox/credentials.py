@@ -26,3 +26,18 @@ SENDER_NAME = "SANDBOX"
 
 SLACK_TOKEN = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 (opens nothing)
 """Slack bot token."""
+
+NOTIFY_SERVICE_ID = "5a5a5a5a-5a5a-4a5a-8a5a-5a5a5a5a5a5a"
+"""GOV.UK Notify service."""
+
+NOTIFY_SECRET = "5a4db0c5-5a4d-4b0c-85a4-5a4db0c55a4d"  # noqa: S105 (opens nothing)
+"""The secret half of its API key."""
+
+NOTIFY_API_KEY = f"sandbox-{NOTIFY_SERVICE_ID}-{NOTIFY_SECRET}"
+"""As Notify writes it: name, service and secret."""
+
+NOTIFY_TEMPLATE_ID = "5a5a5a5a-0000-4000-8000-000000000001"
+"""The one template; its whole text is ((message))."""
+
+NOTIFY_CALLBACK_TOKEN = "sandbox-receipts-5a4db0c5"  # noqa: S105 (opens nothing)
+"""The bearer token of its delivery receipts."""

@@ -42,7 +42,7 @@ CALLBACK_KINDS = {
 OPERATIONS = ("send", "lookup", "any")
 
 _READERS: dict[str, replies.Reader] = {
-    "provider": replies.one_of("twilio", "slack", "push"),
+    "provider": replies.one_of("twilio", "notify", "slack", "push"),
     "kind": replies.one_of(*sorted(REPLY_KINDS), *CALLBACK_KINDS),
     "operation": replies.one_of(*OPERATIONS),
     "probability": replies.number(0, 1),

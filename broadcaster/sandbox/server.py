@@ -4,6 +4,7 @@
 |---|---|
 | `/` | the wall |
 | `/twilio/2010-04-01/…` | Twilio |
+| `/notify/v2/notifications…` | GOV.UK Notify |
 | `/slack/api/{method}` | Slack |
 | `/push/` | push service: websocket for browsers, `/push/wpush/v2/{token}` for senders |
 | `/_sandbox/…` | control and ledger |
@@ -23,6 +24,7 @@ from broadcaster.sandbox.browsers import Shelf
 from broadcaster.sandbox.control import Control, bad_input
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import Ledger
+from broadcaster.sandbox.notify import Notify
 from broadcaster.sandbox.outbox import Outbox
 from broadcaster.sandbox.push import Push
 from broadcaster.sandbox.push_websocket import Sockets
@@ -57,19 +59,20 @@ class Sandbox:
 
 async def start(config: SandboxConfig) -> Sandbox:
     """Starts a sandbox on the running loop; OSError when the port is taken."""
-    settings = Settings(sms_rate=config.sms_rate)
+    settings = Settings(sms_rate=config.sms_rate, notify_callback_url=config.notify_callback_url)
     ledger = Ledger()
     faults = Faults(config.seed)
     outbox = Outbox(config.callback_hosts)
     twilio = Twilio(config, settings, ledger, faults, outbox)
+    notify = Notify(settings, ledger, faults, outbox, config.seed)
     slack = Slack(config, settings, ledger, faults)
     push = Push(ledger, faults, outbox, Shelf(config.state_path))
     sockets = Sockets(push, ledger)
     push.wire = sockets
     wall = Wall(ledger)
-    control = Control(settings, ledger, faults, outbox, twilio, slack, push)
+    control = Control(settings, ledger, faults, outbox, twilio, notify, slack, push)
     app = web.Application(client_max_size=MAX_REQUEST)
-    for part in (twilio, slack, push, sockets, wall):
+    for part in (twilio, notify, slack, push, sockets, wall):
         app.add_routes(part.routes())
     inner = web.Application(client_max_size=MAX_REQUEST, middlewares=[bad_input])
     inner.add_routes([*control.routes(), *wall.stream_routes()])

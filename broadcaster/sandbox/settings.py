@@ -17,7 +17,7 @@ class SandboxConfig:
     every random choice of the faults. `callback_hosts` are host names, besides loopback, that callbacks may
     go to. `public_origin` is the origin clients use when it is not `http://host:port` (behind a container's
     port mapping): endpoints and the VAPID audience are made from it. `state_path` keeps simulated browsers
-    over a restart.
+    over a restart. `notify_callback_url` is where GOV.UK Notify's delivery receipts go.
     """
 
     host: str = "127.0.0.1"
@@ -30,6 +30,7 @@ class SandboxConfig:
     callback_hosts: frozenset[str] = frozenset()
     public_origin: str | None = None
     state_path: Path | None = None
+    notify_callback_url: str = ""
 
 
 @dataclass(slots=True)
@@ -44,6 +45,9 @@ class Settings:
     | list_lag | s | how far Twilio's message list is behind its sends |
     | slack_channel_rate, slack_channel_burst | messages/s; messages | per channel, as Slack limits it |
     | slack_dm_rate | messages/s, null = off | the same for direct messages |
+    | sms_undelivered, notify_undelivered | 0 to 1 | share that is taken and finally not delivered, by the route's fault |
+    | notify_callback_url | URL | where Notify's delivery receipts go; empty: nowhere |
+    | notify_rate_per_minute | requests, null = off | Notify's limit for one type of key |
     | slack_workspace_rate, slack_workspace_burst | as above, null = off | over all of `chat.postMessage` |
     """
 
@@ -56,3 +60,7 @@ class Settings:
     slack_dm_rate: float | None = None
     slack_workspace_rate: float | None = None
     slack_workspace_burst: int = 50
+    sms_undelivered: float = 0.0
+    notify_undelivered: float = 0.0
+    notify_callback_url: str = ""
+    notify_rate_per_minute: int | None = 3000

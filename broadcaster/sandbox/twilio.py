@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hmac
 import os
+import random
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -89,6 +90,7 @@ class Twilio:
         basic = base64.b64encode(f"{self._account}:{token}".encode())
         self._authorization = b"Basic " + basic
         self._settings = settings
+        self._random = random.Random(config.seed)  # noqa: S311
         self._ledger = ledger
         self._faults = faults
         self._callbacks = Callbacks(self._account, token, settings, outbox)
@@ -265,7 +267,10 @@ class Twilio:
             status = message.entry.status
             self._ledger.delivered(message.entry, status)
             return
-        self._end(message, rule.final, rule.error)
+        if self._random.random() < self._settings.sms_undelivered:
+            self._end(message, "undelivered", 30008)
+        else:
+            self._end(message, rule.final, rule.error)
 
     def _expire(self, message: Message) -> None:
         if self._by_sid.get(message.entry.provider_id) is message:

@@ -44,17 +44,21 @@ class Receipts:
         candidates = [c for c in self._channels.all() if c.traits.name == channel_name and isinstance(c, SendsReceipts)]
         if not candidates:
             raise NotFound(f"The channel {channel_name!r} takes no receipts.")
-        for channel in candidates:  # the live one, then the sandbox's: each has its own secret
+        refusal = Forbidden("The callback's signature or token does not hold.")
+        for channel in candidates:  # each route has its own secret; two senders of one account share theirs
             assert isinstance(channel, SendsReceipts)
             try:
                 receipt = channel.read_receipt(callback)
+                if receipt is not None:
+                    self._record(receipt, channel)
+                    self._routing.hand_in()
             except CallbackRefused:
                 continue
-            if receipt is not None:
-                self._record(receipt, channel)
-                self._routing.hand_in()
+            except Forbidden as wrong_route:
+                refusal = wrong_route
+                continue
             return
-        raise Forbidden("The callback's signature or token does not hold.")
+        raise refusal
 
     def _record(self, receipt: Receipt, channel: Channel) -> None:
         """Durable when it returns. What arrives together is written together: whoever has the pen writes for all."""

@@ -1,9 +1,11 @@
 """A real Firefox, from the personal link to the alert on the screen and out again; the push service is the sandbox's."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 
 from tests.browser import marionette
 from tests.browser.marionette import Marionette, until
@@ -46,6 +48,37 @@ def push_counts(stack: Stack, made: str) -> dict[str, int]:
 def shown(browser: Marionette, title: str) -> dict[str, str]:
     """The notification of this title, once it is on the screen."""
     return until(lambda: next((a for a in browser.alerts() if a["title"] == title), {}), 20, f"notification {title!r}")
+
+
+def test_a_push_that_is_repeated_after_a_doubt_is_on_the_screen_once(stack: Stack, browser: Marionette) -> None:
+    """The push service takes it and answers 500; the browser's own receipt cannot come in, so it is sent again."""
+    tag = f"firefox-twice-{stack.name}"
+    person = stack.person("Owen Price", tag=tag)
+    browser.open(stack.json("POST", f"recipients/{person['id']}/enrolment-links", 201)["url"])
+    until(lambda: browser.visible(TURN_ON), name="the button")
+    browser.click(TURN_ON)
+    until(lambda: browser.visible(ON), name="the page's confirmation")
+    fault = {"provider": "push", "kind": "status", "status": 500, "taken": True, "count": 1}
+    requests.post(f"{stack.sandbox}/_sandbox/faults", json=fault, timeout=10).raise_for_status()
+    before = pushed(stack)
+    made = alert(stack, tag, "Only once")
+    [api] = [p for p in stack.supervisor.parts if p.name == "api"]
+    assert api.process is not None
+    api.process.send_signal(signal.SIGSTOP)  # receipts wait at its door
+    try:
+        until(lambda: pushed(stack) == before + 2, 30, "the repeat")
+        shown(browser, "Only once")
+    finally:
+        api.process.send_signal(signal.SIGCONT)
+    until(lambda: push_counts(stack, made) == {"delivered": 1}, 30, "the receipt")
+    assert [a["title"] for a in browser.alerts()].count("Only once") == 1
+    assert browser.run(NOTIFICATIONS).count("Only once") == 1
+
+
+def pushed(stack: Stack) -> int:
+    """Pushes that the push service has taken, ever."""
+    summary = requests.get(f"{stack.sandbox}/_sandbox/summary", timeout=10).json()
+    return int(summary["channels"]["push"]["taken"])
 
 
 def test_a_person_turns_alerts_on_sees_them_with_the_page_closed_and_turns_them_off(

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broadcaster.channels.endpoints import Allowed
+from broadcaster.channels.notify import NotifyConfig, NotifySms
 from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid
 from broadcaster.channels.slack import SlackConfig, SlackMessages
 from broadcaster.channels.sms import TwilioConfig, TwilioSms
@@ -25,6 +26,7 @@ from broadcaster.domain.channel import AttemptId, Channel
 from broadcaster.domain.messages import Envelope, Message, Severity
 from broadcaster.domain.outcomes import Outcome
 from broadcaster.domain.references import reference
+from broadcaster.sandbox import credentials
 
 SECRET = b"a secret of the tests, long enough"
 ACCOUNT = "AC" + "0" * 32
@@ -196,6 +198,20 @@ SMS = Rig(
 )
 
 # Slack
+
+
+def notify(origin: str, **changes: Any) -> NotifySms:
+    """GOV.UK Notify with the sandbox's credentials."""
+    config: dict[str, Any] = {
+        "api_key": credentials.NOTIFY_API_KEY,
+        "template_id": credentials.NOTIFY_TEMPLATE_ID,
+        "callback_token": credentials.NOTIFY_CALLBACK_TOKEN,
+        "token_secret": SECRET,
+        "base_url": f"{origin}/notify",
+        "rate": 1000.0,
+        "allow_drama_numbers": True,
+    }
+    return NotifySms(NotifyConfig(**config | changes))
 
 
 def slack(origin: str, **changes: Any) -> SlackMessages:

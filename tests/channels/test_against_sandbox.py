@@ -20,16 +20,17 @@ from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Found, Reje
 from broadcaster.domain.references import reference
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.server import SandboxConfig, start
-from tests.channels.rig import SECRET, message, push, run, send, send_one, slack, twilio
+from tests.channels.rig import SECRET, message, notify, push, run, send, send_one, slack, twilio
 
 MAKE: dict[str, Callable[[str], Any]] = {
     "sms": lambda origin: twilio(
         origin, account_sid=credentials.ACCOUNT_SID, auth_token=credentials.AUTH_TOKEN, sender=credentials.SENDER_NUMBER
     ),
+    "notify": lambda origin: notify(origin),
     "slack": lambda origin: slack(origin, token=credentials.SLACK_TOKEN),
     "push": lambda origin: push(origin, allowed=Allowed(origins=(origin,))),
 }
-PROVIDER = {"sms": "twilio", "slack": "slack", "push": "push"}
+PROVIDER = {"sms": "twilio", "notify": "notify", "slack": "slack", "push": "push"}
 channels = pytest.mark.parametrize("name", MAKE)
 
 
@@ -49,7 +50,7 @@ class Bench:
         await self.control("faults", {"provider": PROVIDER[self.name], "kind": kind, **fields})
 
     async def taken(self) -> int:
-        async with self.http.get(f"{self.origin}/_sandbox/ledger", params={"channel": self.name}) as response:
+        async with self.http.get(f"{self.origin}/_sandbox/ledger", params={"channel": self.channel.traits.name}) as response:
             return len((await response.json())["items"])
 
     async def envelopes(self, count: int) -> list[Envelope]:
@@ -64,6 +65,10 @@ class Bench:
 
     async def _sms(self, count: int) -> list[str]:
         return [f"+44770091{n:04d}" for n in range(count)]
+
+    async def _notify(self, count: int) -> list[str]:
+        await self.control("settings", {"notify_callback_url": self._receipts})  # one for all messages, as with Notify
+        return await self._sms(count)
 
     async def _slack(self, count: int) -> list[str]:
         return [f"U{n:010d}" for n in range(count)]
@@ -142,7 +147,8 @@ def test_faults_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("name", "receipts", "looks_up"), [("sms", True, True), ("slack", False, True), ("push", True, False)]
+    ("name", "receipts", "looks_up"),
+    [("sms", True, True), ("notify", True, True), ("slack", False, True), ("push", True, False)],
 )
 def test_abilities_are_found_by_protocol(name: str, receipts: bool, looks_up: bool) -> None:
     channel = MAKE[name]("http://127.0.0.1:1")
@@ -151,7 +157,7 @@ def test_abilities_are_found_by_protocol(name: str, receipts: bool, looks_up: bo
     assert isinstance(channel, LooksUp) is looks_up
 
 
-@pytest.mark.parametrize("name", ["sms", "push"])
+@pytest.mark.parametrize("name", ["sms", "notify", "push"])
 def test_a_receipt_comes_back_to_its_attempt(name: str) -> None:
     async def main() -> None:
         async with bench(name) as there:
@@ -167,9 +173,10 @@ def test_a_receipt_comes_back_to_its_attempt(name: str) -> None:
     run(main())
 
 
-def test_a_forged_callback_is_refused() -> None:
+@pytest.mark.parametrize("name", ["sms", "notify"])
+def test_a_forged_callback_is_refused(name: str) -> None:
     async def main() -> None:
-        async with bench("sms") as there:
+        async with bench(name) as there:
             await there.fault("callback_forged")
             await send(there.channel, await there.envelopes(1))
             with pytest.raises(CallbackRefused):
@@ -192,7 +199,7 @@ def test_an_undelivered_message_says_why() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("name", ["sms", "slack"])
+@pytest.mark.parametrize("name", ["sms", "notify", "slack"])
 def test_a_look_up_finds_what_was_taken_and_misses_what_was_not(name: str) -> None:
     async def main() -> None:
         async with bench(name) as there:
@@ -214,7 +221,7 @@ def test_a_look_up_finds_what_was_taken_and_misses_what_was_not(name: str) -> No
     run(main())
 
 
-@pytest.mark.parametrize("name", ["sms", "slack"])
+@pytest.mark.parametrize("name", ["sms", "notify", "slack"])
 @pytest.mark.parametrize(
     "kind", [{"kind": "status", "status": 500}, {"kind": "reset_before"}, {"kind": "status", "status": 429}]
 )
@@ -234,6 +241,7 @@ def test_a_look_up_that_fails_is_unknown(name: str, kind: dict[str, Any]) -> Non
     [
         ("sms", "+447700900901", "21211"),
         ("sms", "+447700900903", "21610"),
+        ("notify", "+447700900901", "ValidationError"),
         ("slack", "U0DISABLED1", "user_disabled"),
         ("slack", "C0NOTMEMBER", "not_in_channel"),
     ],

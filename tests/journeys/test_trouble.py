@@ -96,6 +96,28 @@ def test_sqlite_locked_for_ten_seconds() -> None:
         everybody_once(stack, alert, phones)
 
 
+def test_with_the_first_sms_supplier_refusing_everything_goes_over_the_second_and_comes_back() -> None:
+    with running("trouble-supplier") as stack:
+        phones = crowd(stack)
+        fault = {"provider": "twilio", "kind": "status", "status": 429, "retry_after": 20}
+        requests.post(f"{stack.sandbox}/_sandbox/faults", json=fault, timeout=10).raise_for_status()
+        alert = stack.send("crowd", channels=["sms"], severity="critical")["id"]
+        first, second = stack.until(lambda: (r := sms_routes(stack)) and r[1]["used"] and r, 20)
+        assert "slow down" in first["trouble"]
+        assert first["until"] is not None
+        assert second["trouble"] is None
+        view = stack.settled(alert, 90)
+        assert stack.counts(view) == {"sms": {"delivered": PEOPLE}}  # with receipts from the second supplier, too
+        counts = [len(stack.messages("sms", phone)) for phone in phones]
+        assert (counts.count(1), max(counts)) == (PEOPLE, 1)
+        requests.delete(f"{stack.sandbox}/_sandbox/faults", timeout=10).raise_for_status()
+        stack.until(lambda: sms_routes(stack)[0]["used"], 60)
+
+
+def sms_routes(stack: Stack) -> list[dict[str, Any]]:
+    return [r for r in stack.json("GET", "routes", 200)["items"] if r["channel"] == "sms"]
+
+
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of 24 MB."""
