@@ -15,10 +15,10 @@ from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.queue import CRITICAL
 from broadcaster.services.processes import owner
 from broadcaster.settings import Settings
-from broadcaster.store import processes
+from broadcaster.store import alerts, batches, processes
 from broadcaster.store.database import UNAVAILABLE
 from broadcaster.wiring import Wiring
-from workers.poller import Poller
+from workers.poller import CRITICAL_GRACE, Poller
 
 log = structlog.get_logger(__name__)
 
@@ -113,9 +113,22 @@ class Runtime:
         self.loop.close()
 
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
-        if self.planner.run_one(lowest=lowest, grace=grace, go_on=lambda: not self.stopping):
+        if self.planner.run_one(lowest=lowest, grace=grace, go_on=self._go_on):
             return True
-        return self.deliverer.run_one(lowest=lowest, grace=grace, by_task=by_task, until=until)
+        return self.deliverer.run_one(
+            lowest=lowest, grace=grace, by_task=by_task, until=until, give_way=self._critical_waits
+        )
+
+    def _go_on(self) -> bool:
+        return not (self.stopping or self._critical_waits())
+
+    def _critical_waits(self) -> bool:
+        """Whether something critical was not taken in time: its own workers are busy, or have just died."""
+        with self.wiring.database.read() as connection:
+            blocked = self.wiring.routing.blocked(connection)
+            if batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE):
+                return True
+            return alerts.any_step_due(connection, lowest=0, grace=CRITICAL_GRACE)
 
     def _keep(self) -> None:
         """Renews the running batch's lease and says that this process lives."""

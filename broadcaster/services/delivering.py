@@ -96,10 +96,19 @@ class Deliverer:
         self._stopping = threading.Event()
         self.consumed = 0
 
-    def run_one(self, *, lowest: int, grace: int = 0, by_task: bool, until: float = math.inf) -> bool:
+    def run_one(
+        self,
+        *,
+        lowest: int,
+        grace: int = 0,
+        by_task: bool,
+        until: float = math.inf,
+        give_way: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Claims the most urgent due batch and runs it. False: there was none, or this process is stopping.
 
-        ``until`` (``time.monotonic``): begins no chunk after it; the rest of the batch stays due.
+        ``until`` (``time.monotonic``): begins no chunk after it; the rest of the batch stays due. ``give_way``: asked
+        between chunks; True leaves the rest for later, because something more urgent waits.
         """
         if self._stopping.is_set():
             return False
@@ -120,7 +129,7 @@ class Deliverer:
             if claim is None:
                 return False
         with self._leased(claim):
-            self._run(claim, until)
+            self._run(claim, until, give_way)
         self.consumed += 1
         return True
 
@@ -163,7 +172,7 @@ class Deliverer:
         assert self._current is not None
         return self._current[1] + LEASE_MS[claim.priority == 0] / 1000
 
-    def _run(self, claim: batches.Claim, until: float) -> None:
+    def _run(self, claim: batches.Claim, until: float, give_way: Callable[[], bool]) -> None:
         with self._database.read() as connection:
             alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
@@ -177,7 +186,7 @@ class Deliverer:
                     self._tidy(claim, channel, alert)
                 sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
                 fresh = False
-                if not sent or time.monotonic() >= until:
+                if not sent or time.monotonic() >= until or (claim.priority > 0 and give_way()):
                     break
             self._look_up_due(claim, channel, alert, message)
         self._give_back(claim, put_back)

@@ -134,9 +134,12 @@ def steps_to_wake(connection: Connection, *, again_after: int) -> list[int]:
     return list(connection.execute(woken).scalars())
 
 
-def any_step_due(connection: Connection) -> bool:
+def any_step_due(connection: Connection, *, lowest: int | None = None, grace: int = 0) -> bool:
+    """Whether planning any step is due and free. ``lowest`` and ``grace`` as in ``claim_step``."""
     now = now_ms(connection)
-    query = select(alert_steps.c.alert_id).where(alert_steps.c.next_at <= now, alert_steps.c.lease_until <= now)
+    query = select(alert_steps.c.alert_id).where(alert_steps.c.next_at <= now - grace, alert_steps.c.lease_until <= now)
+    if lowest is not None:
+        query = query.where(alert_steps.c.priority <= lowest)
     return connection.execute(query.limit(1)).first() is not None
 
 

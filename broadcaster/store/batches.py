@@ -116,9 +116,14 @@ def to_wake(connection: Connection, blocked: Blocked, *, again_after: int, limit
     return [(row.id, row.priority) for row in connection.execute(woken)]
 
 
-def any_due(connection: Connection, blocked: Blocked = NOTHING_BLOCKED) -> bool:
-    """Whether any batch is due and free: a cheap look before taking a write lock."""
-    query = select(batches.c.id).where(*_free_and_due(now_ms(connection), blocked)).limit(1)
+def any_due(
+    connection: Connection, blocked: Blocked = NOTHING_BLOCKED, *, lowest: int | None = None, grace: int = 0
+) -> bool:
+    """Whether any batch is due and free: a cheap look before taking a write lock. ``lowest`` and ``grace`` as in claim."""
+    now = now_ms(connection)
+    query = select(batches.c.id).where(*_free_and_due(now, blocked), batches.c.next_at <= now - grace).limit(1)
+    if lowest is not None:
+        query = query.where(batches.c.priority <= lowest)
     return connection.execute(query).first() is not None
 
 

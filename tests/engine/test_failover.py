@@ -338,3 +338,15 @@ def test_what_becomes_due_while_a_batch_is_given_back_is_not_forgotten(ward: War
     ward.run()
     assert ward.second.taken.total() == 1
     assert ward.states() == {"accepted": 1}
+
+
+def test_a_batch_gives_way_between_chunks_to_what_is_more_urgent(ward: Ward) -> None:
+    ward.staff(25)
+    ward.alert(Severity.HIGH)
+    assert ward.deliverer.run_one(lowest=3, by_task=True, give_way=lambda: True)
+    assert ward.states() == {"accepted": 10, "queued": 15}  # one chunk of ten
+    ward.run()
+    assert ward.states() == {"accepted": 25}
+    ward.alert(Severity.CRITICAL)
+    ward.deliverer.run_one(lowest=3, by_task=True, give_way=lambda: True)
+    assert ward.states() == {"accepted": 50}  # what is critical gives way to nothing
