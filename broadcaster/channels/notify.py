@@ -4,7 +4,10 @@ The service needs one SMS template whose whole text is ``((message))``, and one 
 ``<public URL>/api/v1/receipts/sms`` with a bearer token of your choice. Notify carries our signed receipt token as the
 message's ``reference``: receipts bring it back, and a look-up by it finds exactly one attempt.
 
-What lives here: sending, receipts, look-ups, the meaning of errors. What does not: numbers and text (``sms_text``).
+Notify has no validity period: its provider tries for up to 72 hours, so a late SMS tells its age by the time in it.
+
+What lives here: sending, receipts, look-ups. What does not: numbers and text (``sms_text``), the meaning of errors and
+statuses (``notify_codes``).
 """
 
 import hmac
@@ -13,20 +16,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import aiohttp
 import jwt
 import structlog
 
-from broadcaster.channels import sms_text, wire
+from broadcaster.channels import notify_codes, sms_text, wire
 from broadcaster.channels.dispatch import dispatch
-from broadcaster.domain import tokens
+from broadcaster.domain import gsm, tokens
 from broadcaster.domain.channel import AttemptId, Callback, CallbackRefused, Lane, Receipt, Traits
 from broadcaster.domain.messages import Address, Content, Cost, Envelope, Message
 from broadcaster.domain.outcomes import (
     Absent,
     Accepted,
     Ambiguous,
+    Deferred,
     Finding,
     Found,
     Outcome,
@@ -43,26 +48,6 @@ API: Final = "https://api.notifications.service.gov.uk"
 LONGEST: Final = 918
 #: A token's ``iat`` may be 30 s old; ours is made anew well before.
 TOKEN_SECONDS: Final = 10.0
-#: The day's allowance is used up: it is worth asking again in an hour, not in a second.
-DAY_LIMIT_WAIT: Final = 3600.0
-RATE_WAIT: Final = 5.0
-
-#: Status -> evidence. ``sent`` is the last word for numbers abroad. Source: "Status - text messages".
-STATUSES: Final[dict[str, str | None]] = {
-    "created": None,
-    "sending": None,
-    "pending": None,
-    "sent": "accepted",
-    "delivered": "delivered",
-    "permanent-failure": "failed",
-    "temporary-failure": "failed",
-    "technical-failure": "failed",
-}
-_REASONS: Final = {
-    "permanent-failure": "The number is wrong, or its network refuses the message",
-    "temporary-failure": "The phone is off or out of reach",
-    "technical-failure": "Notify or its provider had a fault",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +81,19 @@ class NotifySms:
     """Channel, SendsReceipts and LooksUp. ``clock`` gives seconds since the epoch."""
 
     def __init__(self, config: NotifyConfig, clock: Callable[[], float] = time.time) -> None:
-        if len(config.api_key) < 74:
-            raise ValueError("the API key must be <name>-<service id>-<secret>")
+        try:
+            UUID(config.service_id), UUID(config.secret)
+        except ValueError:
+            raise ValueError("the API key must be <name>-<service id>-<secret>") from None
         self._config = config
         self._clock = clock
         self._numbers = sms_text.Numbers(config.default_region, config.allow_drama_numbers)
-        self._wording = sms_text.Wording(timezone=config.timezone, longest=LONGEST, max_segments=config.max_segments)
+        self._wording = sms_text.Wording(
+            timezone=config.timezone,
+            longest=LONGEST,
+            max_segments=config.max_segments,
+            segments=lambda text: gsm.segments(notify_codes.as_sent(text)),
+        )
         self._session: aiohttp.ClientSession | None = None
         self._token = ("", 0.0)
 
@@ -129,14 +121,21 @@ class NotifySms:
             await self._session.close()
 
     async def check(self) -> str | None:
+        """Fetches the template: one without our field would be sent as it stands, and Notify would not object."""
         try:
-            status, _, _ = await self._call("GET", "/v2/notifications", params={"template_type": "sms"})
+            status, answer, _ = await self._call("GET", f"/v2/template/{self._config.template_id}")
         except Exception as error:  # noqa: BLE001  # the sentence is for the operator, whatever the fault
             log.warning("notify.check_failed", error=type(error).__name__)
             return "GOV.UK Notify could not be reached."
-        if status == 403:
+        if status in (401, 403):
             return "GOV.UK Notify refuses our API key, or this machine's clock is wrong."
-        return None if status == 200 else f"GOV.UK Notify answered {status}."
+        if status in (400, 404):
+            return "GOV.UK Notify does not know our template."
+        if status != 200:
+            return f"GOV.UK Notify answered {status}."
+        if answer.get("type") != "sms" or list(answer.get("personalisation") or ()) != ["message"]:
+            return "The template at GOV.UK Notify must be a text message with one field, ((message))."
+        return None
 
     # Numbers and text
 
@@ -144,10 +143,16 @@ class NotifySms:
         return self._numbers.parse(raw)
 
     def render(self, message: Message, to: Envelope) -> Content:
-        return Content(self._wording.text(message, to))
+        """The payload is what we post; the text is what Notify makes of it."""
+        words = self._wording.text(message, to)
+        return Content(notify_codes.as_sent(words), words)
 
     def quote(self, content: Content) -> Cost:
-        return sms_text.quote(content.text, self._config.price_per_segment_micros)
+        cost = sms_text.quote(content.text, self._config.price_per_segment_micros)
+        if not (lost := notify_codes.lost(str(content.payload))):
+            return cost
+        warning = f"GOV.UK Notify sends these characters as ?: {' '.join(lost[:5])}"
+        return Cost(cost.units, cost.money, cost.encoding, (warning, *cost.warnings))
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:  # noqa: ARG002
         """Notify counts requests, not segments."""
@@ -166,11 +171,11 @@ class NotifySms:
         body = {
             "phone_number": to.address,
             "template_id": self._config.template_id,
-            "personalisation": {"message": content.text},
+            "personalisation": {"message": content.payload},
             "reference": self._reference(to),
         }
         status, answer, retry_after = await self._call("POST", "/v2/notifications/sms", body=body)
-        if status == 201:
+        if status < 300:  # redirects never get here (wire)
             provider_id = answer.get("id")
             return Accepted(provider_id) if isinstance(provider_id, str) else _UNREADABLE
         return classify(status, answer, retry_after)
@@ -179,8 +184,8 @@ class NotifySms:
 
     def read_receipt(self, callback: Callback) -> Receipt | None:
         """Bearer token and ``reference`` ("Delivery receipts" in Notify's documentation)."""
-        bearer = callback.headers.get("authorization", "")
-        if not hmac.compare_digest(bearer.encode(), f"Bearer {self._config.callback_token}".encode()):
+        bearer, token = callback.headers.get("authorization", ""), self._config.callback_token
+        if not token or not hmac.compare_digest(bearer.encode(), f"Bearer {token}".encode()):
             raise CallbackRefused("The bearer token does not hold")
         try:
             document = json.loads(callback.body)
@@ -192,16 +197,15 @@ class NotifySms:
         if attempt is None or len(attempt) != 2:
             raise CallbackRefused("The reference does not hold")
         status, provider_id = str(document.get("status")), document.get("id")
-        if status not in STATUSES:
+        if status not in notify_codes.STATUSES:
             log.warning("notify.unknown_status", status=status[:40])
             return None
-        state = STATUSES[status]
-        if state is None:
+        fate = notify_codes.STATUSES[status]
+        if fate is None:
             return None
-        of_route = status == "technical-failure"
-        code = status if state == "failed" else None
+        code = status if fate.state == "failed" else None
         known = provider_id if isinstance(provider_id, str) else None
-        return Receipt(attempt[0], attempt[1], state, code, _REASONS.get(status), known, of_route=of_route)
+        return Receipt(attempt[0], attempt[1], fate.state, code, fate.reason, known, of_route=fate.of_route)
 
     # Look-ups
 
@@ -210,8 +214,12 @@ class NotifySms:
         return self._config.lookup_rate
 
     async def look_up(self, to: Envelope, content: Content, sent_at: int) -> Finding:  # noqa: ARG002
-        """By this attempt's own reference: nobody else's message and no other attempt has it."""
-        params = {"template_type": "sms", "reference": self._reference(to)}
+        """By this attempt's own reference: nobody else's message and no other attempt has it.
+
+        Notify lists what was sent with keys of the same type (test, team, live), and for days (7 unless set otherwise).
+        """
+        reference = self._reference(to)
+        params = {"template_type": "sms", "reference": reference}
         try:
             status, answer, _ = await self._call("GET", "/v2/notifications", params=params)
         except Exception as error:  # noqa: BLE001  # a look-up never raises for a provider's fault
@@ -222,10 +230,15 @@ class NotifySms:
             return Unknown(f"Notify answered {status}")
         if not found:
             return Absent()
-        status_there = str(found[0].get("status"))
-        state = STATUSES.get(status_there) or "accepted"
-        code = status_there if state == "failed" else None
-        return Found(str(found[0].get("id")), state, code, of_route=status_there == "technical-failure")
+        ours = next((n for n in found if isinstance(n, dict) and n.get("reference") == reference), None)
+        if ours is None:
+            return Unknown("Notify's list has what was not asked for")
+        status_there, provider_id = str(ours.get("status")), str(ours.get("id"))
+        fate = notify_codes.STATUSES.get(status_there)
+        if fate is None:
+            return Found(provider_id, "accepted")
+        code = status_there if fate.state == "failed" else None
+        return Found(provider_id, fate.state, code, of_route=fate.of_route)
 
     def _reference(self, to: Envelope) -> str:
         return tokens.sign(self._config.token_secret, "receipt", to.delivery, to.attempt)
@@ -260,25 +273,25 @@ _UNREADABLE: Final = Ambiguous("unreadable_answer", "Notify's answer could not b
 
 
 def classify(status: int, answer: dict[str, Any], retry_after: str | None) -> Outcome:
-    """An error answer to a create, from its status and the first of its ``errors``. Notify checks before it takes."""
-    errors = answer.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    error, text = str(first.get("error", "")), str(first.get("message", ""))
-    code = error or str(status)
-    if status == 429:
-        wait = DAY_LIMIT_WAIT if error == "TooManyRequestsError" else RATE_WAIT
+    """An error answer to a create, from its status, its ``errors`` and the Retry-After header."""
+    listed = answer.get("errors")
+    errors = [
+        (str(error.get("error")), str(error.get("message")))
+        for error in (listed if isinstance(listed, list) else ())
+        if isinstance(error, dict)
+    ]
+    outcome = notify_codes.known(status, errors)
+    if isinstance(outcome, Throttled) or (status == 429 and outcome is None):
+        wait, code = (outcome.retry_after, outcome.code) if isinstance(outcome, Throttled) else (1.0, "429")
         return Throttled(wire.retry_after(retry_after, wait), code)
-    if status == 403:
-        return Rejected(Scope.CHANNEL, code, "Notify refuses our API key, or this machine's clock is wrong")
-    if error == "ValidationError":
-        if text.startswith("phone_number"):
-            return Rejected(Scope.ADDRESS, code, "Not a number that Notify can send to")
-        return Rejected(Scope.MESSAGE, code, "Notify does not accept a field")
-    if error == "BadRequestError":
-        if "character count" in text:
-            return Rejected(Scope.MESSAGE, code, "The message is too long for Notify")
-        return Rejected(Scope.CHANNEL, code, "The template or the service is not set up for this")
+    if isinstance(outcome, Deferred):
+        log.error("notify.unknown_error", status=status, error=outcome.code)
+    if outcome is not None:
+        return outcome
+    code = errors[0][0][:40] if errors else str(status)
+    if status == 401:
+        return Rejected(Scope.CHANNEL, code, "Notify refuses our API key")
     if status >= 500:
-        return Ambiguous(code, f"Notify answered {status}")
-    log.error("notify.unknown_error", status=status, error=error[:40])
+        return Ambiguous(str(status), f"Notify answered {status}")
+    log.error("notify.unknown_error", status=status, error=code)
     return Ambiguous(code, f"Notify answered {status} with an error that we do not know")

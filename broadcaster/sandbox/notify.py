@@ -12,20 +12,22 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import jwt
 from aiohttp import web
 
 from broadcaster.sandbox import credentials
+from broadcaster.sandbox import faults as fault_rules
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import Entry, Ledger
 from broadcaster.sandbox.outbox import Outbox
 from broadcaster.sandbox.replies import json_reply
 from broadcaster.sandbox.settings import Settings
-from broadcaster.sandbox.twilio_rules import NUMBERS
+from broadcaster.sandbox.twilio_rules import GOOD, NUMBERS, NumberRule
 
 _FIELDS = {"phone_number", "template_id", "personalisation", "reference", "sms_sender_id"}
 _LIST_PARAMETERS = frozenset({"template_type", "reference", "status", "older_than", "include_jobs"})
@@ -71,7 +73,7 @@ class Notify:
         self._ledger = ledger
         self._faults = faults
         self._outbox = outbox
-        self._random = random.Random(seed)  # noqa: S311
+        self._seed = seed
         self.clear()
 
     def clear(self) -> None:
@@ -79,6 +81,8 @@ class Notify:
         self._messages: dict[str, Sms] = {}
         self._by_reference: dict[str, list[Sms]] = {}
         self._minute: tuple[int, int] = (0, 0)
+        self._random = random.Random(self._seed)  # noqa: S311
+        self._once: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Under `/notify`, exactly Notify's paths."""
@@ -86,6 +90,7 @@ class Notify:
             web.post("/notify/v2/notifications/sms", self.create),
             web.get("/notify/v2/notifications", self.list_messages),
             web.get("/notify/v2/notifications/{id}", self.fetch),
+            web.get("/notify/v2/template/{id}", self.template),
         ]
 
     async def create(self, request: web.Request) -> web.Response:
@@ -97,14 +102,36 @@ class Notify:
             number, text = _check(fields)
         except NotifyError as error:
             self._ledger.answered("notify", "send", str(error.status))
+            if error.status == 400:
+                self._ledger.rejected("sms")
             return error.reply()
 
         async def take() -> web.Response:
             return self._take(number, text, fields.get("reference"))
 
+        odd = await self._oddly(request, number, NUMBERS.get(number, GOOD), take)
+        if odd is not None:
+            self._ledger.answered("notify", "send", str(odd.status))
+            return odd
         response = await self._faults.answer(request, "notify", "send", number, take, _refuse)
         self._ledger.answered("notify", "send", str(response.status))
         return response
+
+    async def _oddly(
+        self, request: web.Request, number: str, rule: NumberRule, take: Callable[[], Awaitable[web.Response]]
+    ) -> web.Response | None:
+        """The answer for a number that misbehaves at submission as it does at Twilio; None: the normal way."""
+        if rule.submit == 39999:
+            return NotifyError(400, "NewError", "An error that is in no list").reply()
+        if rule.oddity == "hang":
+            return await fault_rules.hang(request, None)
+        if rule.oddity not in ("throttled_once", "error_after_taking_once") or number in self._once:
+            return None
+        self._once.add(number)
+        if rule.oddity == "throttled_once":
+            return _refuse(429)
+        await take()
+        return _refuse(500)
 
     async def list_messages(self, request: web.Request) -> web.Response:
         """GET notifications: newest first, at most 250; `reference` finds one attempt's."""
@@ -115,9 +142,9 @@ class Notify:
         except NotifyError as error:
             return error.reply()
         reference = request.query.get("reference")
-        found = list(self._messages.values()) if reference is None else self._by_reference.get(reference, [])
+        found = reversed(self._messages.values() if reference is None else self._by_reference.get(reference, []))
         newest = time.time() - self._settings.list_lag
-        items = [self._resource(m) for m in reversed(found) if m.created <= newest][:_PAGE]
+        items = [self._resource(m) for m in islice((m for m in found if m.created <= newest), _PAGE)]
 
         async def take() -> web.Response:
             return json_reply({"notifications": items, "links": {"current": str(request.url)}})
@@ -136,6 +163,25 @@ class Notify:
             if message is None:
                 return NotifyError(404, "NoResultFound", "No result found").reply()
             return json_reply(self._resource(message))
+
+        return await self._look_up(request, take)
+
+    async def template(self, request: web.Request) -> web.Response:
+        """GET template/{id}: how a client finds out that its template has its field."""
+        try:
+            self._authenticate(request)
+            _uuid("id", request.match_info["id"])
+        except NotifyError as error:
+            return error.reply()
+        if request.match_info["id"] != credentials.NOTIFY_TEMPLATE_ID:
+            return NotifyError(404, "NoResultFound", "No result found").reply()
+        template = {
+            "id": credentials.NOTIFY_TEMPLATE_ID, "type": "sms", "name": "Alert", "version": 1, "subject": None,
+            "body": "((message))", "personalisation": {"message": {"required": True}},
+        }  # fmt: skip
+
+        async def take() -> web.Response:
+            return json_reply(template)
 
         return await self._look_up(request, take)
 
@@ -196,18 +242,20 @@ class Notify:
         if self._messages.get(entry.provider_id) is not message:
             return  # the sandbox was reset meanwhile
         message.completed = time.time()
-        rule = NUMBERS.get(entry.tile.address)
+        rule = NUMBERS.get(entry.tile.address, GOOD)
+        if rule.oddity == "silent":
+            self._ledger.delivered(entry, entry.status)
+            return
         status = "delivered"
         if self._random.random() < self._settings.notify_undelivered:
             status = "technical-failure"
-        elif rule is not None and rule.final != "delivered":
+        elif rule.final != "delivered":
             status = "temporary-failure" if rule.error == 30003 else "permanent-failure"
         if status == "delivered":
             self._ledger.delivered(entry, status)
         else:
             self._ledger.failed(entry, status)
-        if rule is None or rule.oddity != "silent":
-            self._report(message)
+        self._report(message)
 
     def _report(self, message: Sms) -> None:
         """The delivery receipt, with the oddities of `faults`."""
@@ -261,17 +309,31 @@ def _check(fields: dict[str, Any]) -> tuple[str, str]:
         if not isinstance(fields.get(name), str):
             raise NotifyError(400, "ValidationError", f"{name} is a required property")
     number = fields["phone_number"]
-    rule = NUMBERS.get(number)
-    if not _NUMBER.fullmatch(number) or (rule is not None and rule.submit in (21211, 21614)):
-        raise NotifyError(400, "ValidationError", "phone_number Not a valid phone number")
+    rule = NUMBERS.get(number, GOOD)
+    if not _NUMBER.fullmatch(number) or rule.submit == 21211:
+        words = "Number is not valid – double check the phone number you entered"
+        raise NotifyError(400, "ValidationError", f"phone_number {words}")
+    if rule.submit == 21614:
+        raise NotifyError(400, "InvalidPhoneError", "Not a UK mobile number")
+    _uuid("template_id", fields["template_id"])
     if fields["template_id"] != credentials.NOTIFY_TEMPLATE_ID:
         raise NotifyError(400, "BadRequestError", "Template not found")
-    values = fields.get("personalisation")
-    if not isinstance(values, dict) or not isinstance(values.get("message"), str):
+    values = fields.get("personalisation", {})
+    if not isinstance(values, dict):
+        raise NotifyError(400, "ValidationError", "personalisation is not of type object")
+    if not isinstance(values.get("message"), str):
         raise NotifyError(400, "BadRequestError", "Missing personalisation: message")
-    if len(values["message"]) > _MOST:
-        raise NotifyError(400, "BadRequestError", "Content for template has a character count greater than the limit of 918")
+    if (length := len(values["message"])) > _MOST:
+        words = f"Text messages cannot be longer than {_MOST} characters. Your message is {length} characters long."
+        raise NotifyError(400, "BadRequestError", f"Your message is too long. {words}")
     return number, values["message"]
+
+
+def _uuid(name: str, text: str) -> None:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        raise NotifyError(400, "ValidationError", f"{name} is not a valid UUID") from None
 
 
 def _refuse(status: int) -> web.Response:

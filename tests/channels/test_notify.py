@@ -9,10 +9,11 @@ import pytest
 
 from broadcaster.channels.notify import NotifyConfig, NotifySms, classify
 from broadcaster.domain.channel import Callback, CallbackRefused
-from broadcaster.domain.outcomes import Ambiguous, Outcome, Rejected, Scope, Throttled
+from broadcaster.domain.messages import Envelope
+from broadcaster.domain.outcomes import Ambiguous, Deferred, Outcome, Rejected, Scope, Throttled
 from broadcaster.sandbox import credentials
 from broadcaster.sandbox.server import SandboxConfig, start
-from tests.channels.rig import SECRET, notify, run
+from tests.channels.rig import SECRET, answering, json_reply, message, notify, provider, run
 
 
 def error(name: str, text: str = "") -> dict[str, Any]:
@@ -23,15 +24,22 @@ def error(name: str, text: str = "") -> dict[str, Any]:
     ("status", "answer", "expected"),
     [
         (400, error("ValidationError", "phone_number Not enough digits"), Rejected(Scope.ADDRESS, "", "")),
-        (400, error("ValidationError", "reference is not of type string"), Rejected(Scope.MESSAGE, "", "")),
-        (400, error("BadRequestError", "Content for template has a character count greater than the limit of 918"),
+        (400, error("ValidationError", "phone_number Not a valid country prefix"), Rejected(Scope.MESSAGE, "", "")),
+        (400, error("InvalidPhoneError", "Not a UK mobile number"), Rejected(Scope.MESSAGE, "", "")),
+        (400, error("ValidationError", "template_id is not a valid UUID"), Rejected(Scope.CHANNEL, "", "")),
+        (400, error("BadRequestError", "Cannot send to international mobile numbers"), Rejected(Scope.MESSAGE, "", "")),
+        (400, error("BadRequestError", "Your message is too long. Text messages cannot be longer than 918 characters."),
          Rejected(Scope.MESSAGE, "", "")),
-        (400, error("BadRequestError", "Can't send to this recipient using a team-only API key"),
+        (400, error("BadRequestError", "Can’t send to this recipient using a team-only API key"),
          Rejected(Scope.CHANNEL, "", "")),
         (400, error("BadRequestError", "Template not found"), Rejected(Scope.CHANNEL, "", "")),
+        (400, error("BadRequestError", "New words"), Deferred("", "")),
+        (401, error("AuthError", "Unauthorized: authentication token must be provided"), Rejected(Scope.CHANNEL, "", "")),
+        (429, error("TooManyRequestsError", "Exceeded send limits (international_sms: 100) for today"),
+         Rejected(Scope.MESSAGE, "", "")),
         (403, error("AuthError", "Error: Your system clock must be accurate to within 30 seconds"),
          Rejected(Scope.CHANNEL, "", "")),
-        (429, error("RateLimitError"), Throttled(5.0, "")),
+        (429, error("RateLimitError"), Throttled(1.0, "")),
         (429, error("TooManyRequestsError"), Throttled(3600.0, "")),
         (500, error("Exception"), Ambiguous("", "")),
         (503, {}, Ambiguous("", "")),
@@ -85,7 +93,8 @@ GOOD = {
         ({"iss": "another"}, GOOD, 403, "AuthError"),
         ({}, GOOD | {"colour": "red"}, 400, "ValidationError"),
         ({}, GOOD | {"phone_number": "abc"}, 400, "ValidationError"),
-        ({}, GOOD | {"template_id": "another"}, 400, "BadRequestError"),
+        ({}, GOOD | {"template_id": "another"}, 400, "ValidationError"),
+        ({}, GOOD | {"template_id": "5a5a5a5a-0000-4000-8000-000000000002"}, 400, "BadRequestError"),
         ({}, GOOD | {"personalisation": {}}, 400, "BadRequestError"),
         ({}, GOOD | {"personalisation": {"message": "x" * 919}}, 400, "BadRequestError"),
     ],
@@ -109,3 +118,44 @@ def test_the_stand_in_is_as_strict_as_notify(
             await sandbox.stop()
 
     run(main())
+
+
+TO = Envelope(5, 1, "+447700900005", "7K2M9QX", "https://al.example/m/x1", "https://al.example/r")
+
+
+def test_the_text_is_what_notify_makes_of_it() -> None:
+    channel = notify("http://127.0.0.1:1")
+    content = channel.render(message(title="Łódź: façade 🚨"), TO)
+    assert "Lódz: facade ?" in content.text  # ó is a Welsh letter too
+    assert "Łódź: façade 🚨" in str(content.payload)
+    assert "🚨" in channel.quote(content).warnings[0]
+    assert channel.quote(channel.render(message(), TO)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, {"type": "sms", "personalisation": {"message": {"required": True}}}, None),
+        (200, {"type": "sms", "personalisation": {}}, "one field"),
+        (200, {"type": "sms", "personalisation": {"message": {}, "name": {}}}, "one field"),
+        (200, {"type": "email", "personalisation": {"message": {}}}, "one field"),
+        (403, error("AuthError"), "API key"),
+        (404, error("NoResultFound"), "template"),
+        (500, error("Exception"), "500"),
+    ],
+)
+def test_check_finds_a_template_that_would_lose_the_text(status: int, body: dict[str, Any], says: str | None) -> None:
+    async def main() -> None:
+        async with provider(answering(lambda seen: json_reply(body, status))) as there:
+            channel = notify(there.origin)
+            await channel.open()
+            found = await channel.check()
+            await channel.close()
+            assert found is None if says is None else says in str(found)
+
+    run(main())
+
+
+def test_without_a_callback_token_no_receipt_holds() -> None:
+    with pytest.raises(CallbackRefused):
+        notify("http://127.0.0.1:1", callback_token="").read_receipt(Callback("", {"authorization": "Bearer "}, {}, b"{}"))
