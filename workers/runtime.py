@@ -113,6 +113,8 @@ class Runtime:
         self.loop.close()
 
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
+        if lowest > 0 and self._critical_waits() and self._one(0, by_task=by_task, grace=0, until=until):
+            return True
         if self.planner.run_one(lowest=lowest, grace=grace, go_on=self._go_on):
             return True
         return self.deliverer.run_one(
@@ -137,6 +139,7 @@ class Runtime:
         while not self._done.wait(KEEPER_SECONDS):  # to the end of the last chunk, or a neighbour takes us for frozen
             try:
                 self.deliverer.keep_lease()
+                self.wiring.routing.hand_in()
                 if time.monotonic() - beaten >= 1.0:
                     self._beat(name)
                     beaten = time.monotonic()

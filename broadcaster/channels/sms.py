@@ -214,7 +214,7 @@ class TwilioSms:
             for _ in range(PAGES):
                 last = None
                 for last in page:
-                    if mark in f"{last.body or ''} ":
+                    if mark in f"{last.body or ''} " and last.sid not in to.earlier:
                         return _found(last)
                 if last is None or not page.next_page_url or (last.date_created and last.date_created < oldest):
                     return Absent()

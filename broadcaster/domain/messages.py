@@ -64,6 +64,7 @@ class Envelope:
     reference: str  # short, unique to the delivery; what a person quotes to the help desk
     link: str  # the message's page for this recipient
     receipt_url: str  # where receipts for this attempt go; signed
+    earlier: tuple[str, ...] = ()  # the provider's ids of attempts before this one: a look-up must not take them for it
     not_before: float = 0.0  # CLOCK_BOOTTIME seconds: the rate limiter's slot
     not_after: float = float("inf")  # CLOCK_BOOTTIME seconds: the lease's end; nothing is written to a socket after it
 

@@ -5,6 +5,10 @@ The question behind every classification: *could the provider have taken it?*
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+#: Codes of our own making: they say nothing about the provider.
+OURS: Final = frozenset({"lease_expired", "internal_error"})
 
 
 class Scope(StrEnum):

@@ -139,7 +139,6 @@ class Deliverer:
 
     def keep_lease(self) -> None:
         """Renews the running batch's lease when a third of it is gone. Called about every second by the keeper."""
-        self._routing.hand_in()
         current = self._current
         if current is None:
             return
@@ -164,8 +163,23 @@ class Deliverer:
             yield
         except LeaseLost:
             log.warning("delivering.lease_lost", batch=claim.id)
+        except store.LostRace:  # somebody changed a row between the look and the write: look again
+            log.info("delivering.lost_race", batch=claim.id)
+            self._let_go(claim)
+        except Exception:
+            self._let_go(claim)
+            raise
         finally:
             self._current = None
+
+    def _let_go(self, claim: batches.Claim) -> None:
+        """Ends the lease as a death would, so that it counts as lost: nobody waits for it, or takes us for frozen."""
+        try:
+            with self._database.write() as connection:
+                if batches.hold(connection, claim, self._owner):
+                    batches.release_owner(connection, self._owner)
+        except UNAVAILABLE:
+            log.warning("delivering.lease_left_to_time", batch=claim.id)
 
     def _lease_end(self, claim: batches.Claim) -> float:
         """CLOCK_BOOTTIME seconds: it goes on while the machine sleeps, as the database's clock does."""
@@ -208,7 +222,7 @@ class Deliverer:
                 store.keep_attempts(connection, rows, now)
                 failed = [outcomes.mark(r, r.route or channel.route, now) for r in rows]
                 store.apply(connection, failed, now)
-                rows = [replace(c.row, state=State.SENDING, attempt=c.attempt) for c in failed]
+                rows = [replace(c.row, state=State.SENDING, attempt=c.attempt, route=c.route) for c in failed]
                 reason = "its batch's workers died again and again"
                 rejected = Rejected(Scope.MESSAGE, "poison", reason)
                 changes = [outcomes.after_outcome(r, r.attempt, rejected, ctx) for r in rows]
@@ -268,7 +282,11 @@ class Deliverer:
             addresses = store.addresses(connection, [r.contact_id for r in rows])
         if not rows:
             return False, None
-        if choice is None or (choice.probe and not self._routing.may_probe(choice.channel.route)):
+        if choice is not None and choice.probe and not self._routing.may_probe(choice.channel.route):
+            with self._database.read() as connection:  # somebody else tries it: as if it were still resting
+                choice, rows = self._choose(connection, channel, ready, critical=claim.priority == 0)
+                addresses = store.addresses(connection, [r.contact_id for r in rows])
+        if choice is None:
             return False, PutBack(NO_ROUTE_WAIT, None)
         channel = choice.channel
         rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
@@ -423,6 +441,7 @@ class Deliverer:
         with self._database.read() as connection:
             rows = store.due(connection, claim.id, [State.UNCERTAIN], read_clock(connection), LOOKUPS_AT_ONCE)
             addresses = store.addresses(connection, [r.contact_id for r in rows])
+            earlier = store.earlier_ids(connection, rows)
         by_route: dict[str, list[store.DeliveryRow]] = {}
         for row in rows:
             by_route.setdefault(row.route or channel.route, []).append(row)
@@ -432,7 +451,14 @@ class Deliverer:
             if route is None:
                 self._found([(r, Unknown("its route is no longer configured")) for r in mine], channel, alert)
             elif isinstance(route, LooksUp):
-                self._ask(claim, route, alert, message, mine, {r.id: addresses[r.contact_id][0] for r in mine})
+                envelopes = {
+                    r.id: replace(
+                        self._envelope(route, replace(r, attempt=r.attempt - 1), addresses[r.contact_id][0]),
+                        earlier=earlier.get(r.id, ()),
+                    )
+                    for r in mine
+                }
+                self._ask(claim, route, alert, message, mine, envelopes)
 
     def _ask(
         self,
@@ -441,7 +467,7 @@ class Deliverer:
         alert: Row[Any],
         message: Message,
         rows: Sequence[store.DeliveryRow],
-        addresses: dict[int, str],
+        envelopes: dict[int, Envelope],
     ) -> None:
         """One look-up a row, at the pace that the provider's lists allow."""
         assert isinstance(channel, LooksUp)
@@ -454,7 +480,7 @@ class Deliverer:
 
         async def ask(row: store.DeliveryRow, delay: float) -> tuple[store.DeliveryRow, Finding]:
             await asyncio.sleep(delay)
-            envelope = self._envelope(channel, replace(row, attempt=row.attempt - 1), addresses[row.id])
+            envelope = envelopes[row.id]
             return row, await looks_up.look_up(envelope, channel.render(message, envelope), row.sent_at or 0)
 
         async def ask_all() -> list[tuple[store.DeliveryRow, Finding]]:
@@ -528,8 +554,16 @@ class Deliverer:
 
     def _context(self, connection: Connection, channel: Channel, alert: Row[Any], now: int) -> outcomes.Context:
         first = self._channels.get(channel.traits.name, sandbox=alert.sandbox)
-        usable = self._routing.usable(connection, first) if len(self._channels.routes(first)) > 1 else ()
-        return outcomes.Context(channel.traits, now, alert.expires_at, critical=alert.priority == 0, usable=usable)
+        routes_of = self._channels.routes(first)
+        usable = self._routing.usable(connection, first) if len(routes_of) > 1 else ()
+        return outcomes.Context(
+            channel.traits,
+            now,
+            alert.expires_at,
+            critical=alert.priority == 0,
+            routes=tuple(c.route for c in routes_of),
+            usable=usable,
+        )
 
 
 def message_of(alert: Row[Any]) -> Message:

@@ -3,6 +3,7 @@
 Everything is a function of the row as it is locked *now*, so evidence that came in early is never overwritten.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -10,6 +11,7 @@ from broadcaster.domain import breaking, retrying
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.lifecycle import State, raised
 from broadcaster.domain.outcomes import (
+    OURS,
     Absent,
     Accepted,
     Ambiguous,
@@ -39,7 +41,7 @@ WAS_DECLARED: Final = 2
 class Context:
     """What the decision needs besides the row. Times in ms since the epoch.
 
-    ``usable``: the channel's routes that are neither paused nor broken, in order.
+    ``routes``: the channel's routes in order; ``usable``: those of them that are neither paused nor broken.
     """
 
     traits: Traits
@@ -47,6 +49,7 @@ class Context:
     expires_at: int
     critical: bool
     jitter: float = 0.5
+    routes: tuple[str, ...] = ()
     usable: tuple[str, ...] = ()
 
 
@@ -67,8 +70,16 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
             if row.state is State.UNCERTAIN:
                 return _again(row, ctx.now, code, reason, spent=False)
             return _change(row, State.QUEUED, ctx.now, code=code, reason=reason)
+        case Rejected(Scope.MESSAGE, code, reason) if mine and _untried(row, ctx.routes):
+            # What this provider cannot carry (a country, a length) the next one may.
+            wait = 0.0 if _others(row, ctx) else retrying.backoff(row.tries + 1, ctx.jitter)
+            if wait is None:
+                return _ended(row, State.FAILED, code, reason)
+            return _again(row, ctx.now + int(wait * 1000), code, reason, spent=True, avoid=_avoiding(row))
         case Rejected(_, code, reason) if mine:
             return _ended(row, State.FAILED, code, reason)
+        case Deferred(code, reason) if mine and code in OURS:
+            return _again(row, ctx.now, code, reason, spent=False)
         case Deferred(code, reason) if mine:
             wait = retrying.backoff(row.tries + 1, ctx.jitter)
             if wait is None:
@@ -234,8 +245,12 @@ def _ended(
 
 def _others(row: DeliveryRow, ctx: Context) -> bool:
     """Whether there is a usable route on which it was not yet tried in vain."""
+    return _untried(row, ctx.usable)
+
+
+def _untried(row: DeliveryRow, names: Sequence[str]) -> bool:
     tried = {*(row.avoid or "").split(","), row.route}
-    return any(name not in tried for name in ctx.usable)
+    return any(name not in tried for name in names)
 
 
 def _avoiding(row: DeliveryRow) -> str:

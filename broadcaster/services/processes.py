@@ -14,7 +14,7 @@ import psutil
 import structlog
 
 from broadcaster.store import alerts as alert_store
-from broadcaster.store import batches
+from broadcaster.store import batches, processes
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -41,9 +41,11 @@ def owner() -> str:
 def release_dead_owners(database: Database) -> int:
     """Ends the leases of dead neighbours at once, and kills neighbours that slept past their lease. How many it freed."""
     with database.read() as connection:
-        owners: dict[str, bool] = {}
-        for name, expired in (*batches.owners(connection), *alert_store.step_owners(connection)):
-            owners[name] = owners.get(name, False) or expired
+        # A planner writes to no socket: its lease's end is enough. A sender must be gone before its messages are touched;
+        # but one that still says that it lives is slow, not frozen, and holds what providers have told it.
+        silent = processes.silent(connection)
+        owners = dict.fromkeys(alert_store.step_owners(connection), False)
+        owners |= {name: expired and name in silent for name, expired in batches.owners(connection)}
     freed = 0
     for name, expired in owners.items():
         if not _is_neighbour(name) or name == owner():

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from broadcaster.domain.channel import Callback, CallbackRefused, Channel, ChannelSet, Receipt, SendsReceipts
 from broadcaster.domain.errors import Forbidden, NotFound, Problem
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _RECEIPTS = Counter("broadcaster_receipts_total", "Receipts read", ["channel", "state"])
 _RACES: Final = 5
+_TRY_AGAIN: Final = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock
 _GROUP: Final = 200  # receipts in one transaction
 
 
@@ -76,10 +78,13 @@ class Receipts:
         try:
             for n in range(_RACES):
                 try:
-                    with self._database.write() as connection:
-                        refused = self._write(connection, group)
+                    refused = self._write(group)
                     break
                 except store.LostRace:
+                    time.sleep(random.random() * 0.01 * (n + 1))
+                except OperationalError as error:
+                    if getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
+                        raise
                     time.sleep(random.random() * 0.01 * (n + 1))
             else:
                 raise RuntimeError("receipts lost the race five times")
@@ -96,16 +101,18 @@ class Receipts:
             _RECEIPTS.labels(waiting.channel.traits.name, waiting.receipt.state).inc()
             waiting.done.set_result(None)
 
-    def _write(self, connection: Connection, group: "Sequence[_Waiting]") -> dict[int, Problem]:
+    def _write(self, group: "Sequence[_Waiting]") -> dict[int, Problem]:
         """Writes them down in the order of their coming; the problems of those that are refused, by ``id``."""
         refused: dict[int, Problem] = {}
         left = list(group)
         while left:
-            # One delivery at a time: its "sent" and its "delivered" often come together.
+            # Each delivery once in a transaction ("sent" and "delivered" often come together), and so each batch's counts
+            # in one order. Doing a turn again is harmless: it proves nothing new.
             turn = {w.receipt.delivery: w for w in reversed(left)}
             chosen = [w for w in left if turn[w.receipt.delivery] is w]
             left = [w for w in left if turn[w.receipt.delivery] is not w]
-            self._write_turn(connection, chosen, refused)
+            with self._database.write() as connection:
+                self._write_turn(connection, chosen, refused)
         return refused
 
     def _write_turn(self, connection: Connection, turn: "Sequence[_Waiting]", refused: dict[int, Problem]) -> None:

@@ -17,17 +17,15 @@ from sqlalchemy import Connection
 from broadcaster.domain import breaking
 from broadcaster.domain.breaking import Cause, Counts
 from broadcaster.domain.channel import Channel, ChannelSet
-from broadcaster.domain.outcomes import Accepted, Ambiguous, Deferred, Outcome, Rejected, Scope
+from broadcaster.domain.outcomes import OURS, Accepted, Ambiguous, Deferred, Outcome, Rejected, Scope
 from broadcaster.store import routes
 from broadcaster.store.batches import Blocked
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, read_clock
 
 log = structlog.get_logger(__name__)
 
 HAND_IN_SECONDS: Final = 1.0
 SPARE_CRITICAL_MS: Final = 60_000  # a critical message is no guinea pig for a route that has only just rested
-#: Outcomes of our own making say nothing about the provider.
-_OURS: Final = frozenset({"lease_expired", "internal_error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Standings:
 
     def choose(self, candidates: Sequence[Channel], avoid: frozenset[str], *, critical: bool) -> Choice | None:
         """The route for a message that was tried in vain on ``avoid``; None: it has to wait."""
-        order = [c for c in candidates if c.route not in avoid] or list(candidates)
+        order = sorted(candidates, key=lambda c: c.route in avoid)  # a wish, not a rule: better again than not at all
         for channel in order:
             s = self.of(channel.route)
             if s.paused_until > self.now:
@@ -100,6 +98,9 @@ class Routing:
         self._seen: dict[str, Counts] = {}
         self._handed_in = time.monotonic()
         self._lock = threading.Lock()
+        # With nowhere else to go, a breaker would only hold messages back.
+        ways = [channels.routes(first) for first in channels.first()]
+        self._watched = frozenset(c.route for routes_of in ways if len(routes_of) > 1 for c in routes_of)
 
     @staticmethod
     def standings(connection: Connection) -> Standings:
@@ -131,6 +132,9 @@ class Routing:
         for first in self._channels.first():
             candidates = self._channels.routes(first)
             choice = standings.choose(candidates, frozenset(), critical=False)
+            if choice is not None and choice.probe:  # a few messages try it; the rest goes where they would go without
+                others = [c for c in candidates if c is not choice.channel]
+                choice = standings.choose(others, frozenset(), critical=False) or choice
             for position, channel in enumerate(candidates, 1):
                 trouble = standings.trouble(channel.route)
                 used = choice is not None and choice.channel is channel
@@ -151,7 +155,7 @@ class Routing:
             match outcome:
                 case Accepted() | Rejected(Scope.ADDRESS | Scope.MESSAGE):
                     good += 1
-                case Deferred(code) | Ambiguous(code) if code not in _OURS:
+                case Deferred(code) | Ambiguous(code) if code not in OURS:
                     bad += 1
                 case _:
                     pass  # throttled, or refused altogether: pauses see to these
@@ -169,13 +173,20 @@ class Routing:
                 return
             seen, self._seen = self._seen, {}
             self._handed_in = time.monotonic()
-        with self._database.write() as connection:
-            routes.count(connection, seen)
-            standings = self.standings(connection)
-            for name in sorted(seen):
-                self._judge(connection, standings, name)
+        try:
+            with self._database.write() as connection:
+                routes.count(connection, seen)
+                standings = self.standings(connection)
+                for name in sorted(seen):
+                    self._judge(connection, standings, name)
+        except UNAVAILABLE as error:  # told later; what it is called beside must not wait for it
+            log.warning("routing.database_unavailable", error=type(error).__name__)
+            for name, counts in seen.items():
+                self._add(name, counts)
 
     def _add(self, route: str, counts: Counts) -> None:
+        if route not in self._watched:
+            return
         with self._lock:
             old = self._seen.get(route, Counts())
             self._seen[route] = replace(
@@ -194,7 +205,7 @@ class Routing:
             if trip is not None:
                 routes.trip(connection, name, trip.cause, trip.reason)
                 log.error("routing.opened", route=name, cause=trip.cause.value, reason=trip.reason)
-        elif standing.open_until <= standings.now:
+        elif standing.probe_until > 0 and standing.open_until <= standings.now:
             cause = Cause(standing.tripped_by or Cause.SUBMIT)
             verdict = breaking.closes(cause, submits if cause is Cause.SUBMIT else receipts)
             if verdict is True:

@@ -143,11 +143,11 @@ def any_step_due(connection: Connection, *, lowest: int | None = None, grace: in
     return connection.execute(query.limit(1)).first() is not None
 
 
-def step_owners(connection: Connection) -> list[tuple[str, bool]]:
-    """Every owner of a step's lease, and whether it has run out."""
-    query = select(alert_steps.c.owner, alert_steps.c.lease_until <= now_ms(connection))
+def step_owners(connection: Connection) -> list[str]:
+    """Every owner of a step's lease that was not ended yet."""
+    query = select(alert_steps.c.owner)
     held = (alert_steps.c.owner.is_not(None), alert_steps.c.next_at.is_not(None), alert_steps.c.lease_until > 0)
-    return [(row[0], bool(row[1])) for row in connection.execute(query.where(*held))]
+    return [row[0] for row in connection.execute(query.where(*held))]
 
 
 def leave_step(connection: Connection, claim: StepClaim, holder: str) -> None:

@@ -280,6 +280,18 @@ def route_of_attempt(connection: Connection, row: DeliveryRow, n: int) -> str | 
     return value
 
 
+def earlier_ids(connection: Connection, rows: Sequence[DeliveryRow]) -> dict[int, tuple[str, ...]]:
+    """Delivery -> the provider's ids of the attempts before its current one."""
+    again = [r.id for r in rows if r.attempt > 1]
+    if not again:
+        return {}
+    known = and_(attempts.c.delivery_id.in_(again), attempts.c.provider_id.is_not(None))
+    found: dict[int, tuple[str, ...]] = {}
+    for row in connection.execute(select(attempts.c.delivery_id, attempts.c.provider_id).where(known)):
+        found[row.delivery_id] = (*found.get(row.delivery_id, ()), row.provider_id)
+    return found
+
+
 def move(connection: Connection, row: DeliveryRow, batch: int) -> None:
     """The row belongs to another batch from now on; its counts are the caller's business (``batches.split``)."""
     connection.execute(deliveries.update().where(deliveries.c.id == row.id).values(batch_id=batch))

@@ -8,6 +8,7 @@ from broadcaster.store.database import now_ms
 from broadcaster.store.tables import processes
 
 ALIVE_MS = 5_000
+SILENT_MS = 3_000
 
 
 def beat(connection: Connection, owner: str, *, kind: str, name: str, redis_lost: bool, consumed: int) -> None:
@@ -36,6 +37,12 @@ def alive(connection: Connection, kind: str = "worker") -> tuple[int, bool]:
     seen = (processes.c.kind == kind, processes.c.seen_at >= now_ms(connection) - ALIVE_MS)
     row = connection.execute(select(func.count(), func.count(processes.c.redis_lost_at)).where(*seen)).one()
     return int(row[0]), bool(row[1])
+
+
+def silent(connection: Connection) -> set[str]:
+    """Owners that have not said for SILENT_MS that they live."""
+    query = select(processes.c.owner).where(processes.c.seen_at < now_ms(connection) - SILENT_MS)
+    return {row[0] for row in connection.execute(query)}
 
 
 def listing(connection: Connection) -> list[Row[Any]]:

@@ -130,7 +130,6 @@ def take_probe(connection: Connection, name: str, until: int) -> bool:
     sql = f"""
     UPDATE routes SET probe_until = :until
     WHERE name = :name AND trips > 0 AND open_until <= {now_ms(connection)} AND probe_until <= {now_ms(connection)}"""
-    taken = connection.execute(text(sql), {"name": name, "until": until}).rowcount == 1
-    if taken:  # only what comes from now on tells how it is doing
-        connection.execute(text("DELETE FROM route_health WHERE route = :name"), {"name": name})
-    return taken
+    # Only what comes from now on tells how it is doing. First, as in ``count``: two locks, always in this order.
+    connection.execute(text("DELETE FROM route_health WHERE route = :name"), {"name": name})
+    return connection.execute(text(sql), {"name": name, "until": until}).rowcount == 1

@@ -2,6 +2,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from broadcaster.domain.outcomes import Accepted, Deferred, Outcome
 from tests.channels.rig import run
 
 
-def envelopes(count: int, **changes: float) -> list[tuple[Envelope, int]]:
+def envelopes(count: int, **changes: Any) -> list[tuple[Envelope, int]]:
     return [(Envelope(n, 1, "a", "r", "l", "u", **changes), n) for n in range(1, count + 1)]
 
 

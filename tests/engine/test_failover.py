@@ -350,3 +350,30 @@ def test_a_batch_gives_way_between_chunks_to_what_is_more_urgent(ward: Ward) -> 
     ward.alert(Severity.CRITICAL)
     ward.deliverer.run_one(lowest=3, by_task=True, give_way=lambda: True)
     assert ward.states() == {"accepted": 50}  # what is critical gives way to nothing
+
+
+def test_what_one_provider_cannot_carry_the_next_may_and_it_fails_only_when_all_have_said_so(ward: Ward) -> None:
+    ward.staff(2)
+    ward.first.answer = Rejected(Scope.MESSAGE, "21408", "not to this country")
+    ward.second.answers = [UP, Rejected(Scope.MESSAGE, "ValidationError", "nor here")]
+    ward.alert(Severity.HIGH)
+    ward.run()
+    assert ward.states() == {"accepted": 1, "failed": 1}
+
+
+def test_a_route_that_failed_once_is_better_than_one_that_refuses_us(ward: Ward) -> None:
+    ward.staff(1)
+    ward.first.answers = [REFUSED]
+    ward.second.answer = Rejected(Scope.CHANNEL, "403", "credentials")
+    ward.alert(Severity.CRITICAL)
+    ward.run()
+    assert ward.states() == {"accepted": 1}
+    assert (ward.first.taken.total(), ward.second.taken.total()) == (1, 0)
+
+
+def test_our_own_lateness_is_not_the_route_s_fault(ward: Ward) -> None:
+    ward.staff(1)
+    ward.first.answers = [Deferred("lease_expired", "too late to write")]
+    ward.alert(Severity.HIGH)
+    ward.run()
+    assert (ward.first.taken.total(), ward.second.taken.total()) == (1, 0)
