@@ -9,7 +9,8 @@ BACKOFF: Final = (1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 REQUEST_DEADLINE: Final = 8.0
 
 #: Look-ups of an uncertain attempt, counted from when it was marked: the second well after the request's own deadline.
-LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 40.0, 120.0, 600.0, 1800.0)
+#: Then every minute for a while: ten minutes of trouble left people waiting ten more for a look-up that would have told.
+LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0, 1800.0)
 
 #: Absences that must be seen, the last at or after LOOKUPS[1], before a message counts as not sent.
 ABSENCES_NEEDED: Final = 2
