@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import redis
 import structlog
@@ -213,6 +213,17 @@ class Wiring:
             )
         return found
 
+    @property
+    def _sms_terms(self) -> dict[str, Any]:
+        """What all SMS routes have in common."""
+        s = self.settings
+        return {
+            "token_secret": self.secret,
+            "price_per_segment_micros": round(s.sms_price * 1e6),
+            "currency": s.sms_currency,
+            "timezone": s.timezone,
+        }
+
     def _sms_routes(self) -> list[Channel]:
         """Those that are set up, in the order of ``sms_routes``."""
         made = {"twilio": self._twilio, "twilio2": self._twilio2, "notify": self._notify}
@@ -224,13 +235,10 @@ class Wiring:
             TwilioConfig(
                 account_sid=s.twilio_account_sid,
                 auth_token=s.twilio_auth_token.get_secret_value(),
-                token_secret=self.secret,
                 sender=s.twilio_sender,
                 messaging_service_sid=s.twilio_messaging_service_sid,
                 rate=s.twilio_rate,
-                price_per_segment_micros=round(s.sms_price * 1e6),
-                currency=s.sms_currency,
-                timezone=s.timezone,
+                **self._sms_terms,
             )
         )
 
@@ -241,13 +249,10 @@ class Wiring:
             TwilioConfig(
                 account_sid=s.twilio2_account_sid or s.twilio_account_sid,
                 auth_token=(s.twilio2_auth_token if s.twilio2_account_sid else s.twilio_auth_token).get_secret_value(),
-                token_secret=self.secret,
                 sender="" if service else s.twilio2_sender,
                 messaging_service_sid=s.twilio2_sender if service else "",
                 rate=s.twilio2_rate,
-                price_per_segment_micros=round(s.sms_price * 1e6),
-                currency=s.sms_currency,
-                timezone=s.timezone,
+                **self._sms_terms,
             )
         )
 
@@ -258,11 +263,8 @@ class Wiring:
                 api_key=s.notify_api_key.get_secret_value(),
                 template_id=s.notify_template_id,
                 callback_token=s.notify_callback_token.get_secret_value(),
-                token_secret=self.secret,
                 rate=s.notify_rate,
-                price_per_segment_micros=round(s.sms_price * 1e6),
-                currency=s.sms_currency,
-                timezone=s.timezone,
+                **self._sms_terms,
             )
         )
 
@@ -274,12 +276,9 @@ class Wiring:
                 api_key=SANDBOX_NOTIFY_API_KEY,
                 template_id=SANDBOX_NOTIFY_TEMPLATE_ID,
                 callback_token=SANDBOX_NOTIFY_CALLBACK_TOKEN,
-                token_secret=self.secret,
                 base_url=f"{s.resolved_sandbox_url}/notify",
                 lookup_rate=s.sandbox_rate,
-                price_per_segment_micros=round(s.sms_price * 1e6),
-                currency=s.sms_currency,
-                timezone=s.timezone,
+                **self._sms_terms,
                 allow_drama_numbers=True,
             )
         )
@@ -291,14 +290,11 @@ class Wiring:
                 TwilioConfig(
                     account_sid=SANDBOX_ACCOUNT_SID,
                     auth_token=SANDBOX_AUTH_TOKEN,
-                    token_secret=self.secret,
                     messaging_service_sid=SANDBOX_MESSAGING_SERVICE_SID,
                     base_url=f"{origin}/twilio",
                     lookup_rate=s.sandbox_rate,
                     rate=s.sandbox_rate,
-                    price_per_segment_micros=round(s.sms_price * 1e6),
-                    currency=s.sms_currency,
-                    timezone=s.timezone,
+                    **self._sms_terms,
                     allow_drama_numbers=True,
                 )
             ),
