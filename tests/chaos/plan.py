@@ -33,6 +33,9 @@ CALLBACKS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("callback_forged", {}),
 )
 PROVIDERS: Final = ("twilio", "slack", "push")
+#: Before a sender is killed its providers take messages and answer late, so that it dies between their yes and our books.
+DYING: Final[Mapping[str, Any]] = {"kind": "late_reply", "seconds": 0.7, "probability": 0.5}
+SENDERS: Final = ("child", "master", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def make(seed: int, seconds: float, database: str, *, providers_well: bool = Fal
     """The plan, by time. Everything has ended by 0.95 of ``seconds``."""
     chance = random.Random(seed)
     acts = list(_blows(chance, seconds, database))
+    acts += [late for act in acts for late in _before_death(act)]
     if not providers_well:
         acts += _provider_faults(chance, seconds)
     return tuple(sorted(acts, key=lambda act: (act.at, act.what, act.which)))
@@ -98,6 +102,13 @@ def _blows(chance: random.Random, seconds: float, database: str) -> Iterator[Act
             part = 1 - part  # the critical worker and the other in turn
         pick = part if which in ("worker", "master") else chance.randrange(1 << 16)
         yield Act(round(at, 2), what, which, duration, pick)
+
+
+def _before_death(act: Act) -> Iterator[Act]:
+    if act.what == "kill" and act.which in SENDERS:
+        for provider in PROVIDERS:
+            at = round(max(0.0, act.at - 0.8), 2)
+            yield Act(at, "fault", f"{provider}:dying", 1.0, fields={"provider": provider, **DYING})
 
 
 def _when(chance: random.Random, seconds: float, duration: float) -> float:

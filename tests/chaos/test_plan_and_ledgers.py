@@ -36,12 +36,19 @@ def test_every_kind_comes_and_all_of_it_ends_in_time(seed: int, seconds: float) 
     assert min(act.at for act in acts) >= 0
     assert {(act.what, act.which) for act in acts} >= {("kill", which) for which in plan.KILLS}
     assert {(act.what, act.which) for act in acts} >= {("freeze", which) for which in plan.FREEZES}
-    assert len({act.which for act in acts if act.what == "fault"}) == 36
+    assert len({act.which for act in acts if act.what == "fault"}) == 39
+
+
+def test_providers_answer_late_before_a_sender_dies() -> None:
+    acts = plan.make(7, 60, "postgres")
+    for death in (act for act in acts if act.what == "kill" and act.which in plan.SENDERS):
+        late = [a for a in acts if a.which == "twilio:dying" and a.at < death.at < a.at + a.duration]
+        assert late
 
 
 def test_with_providers_kept_well_only_our_own_parts_suffer() -> None:
     acts = plan.make(7, 60, "sqlite", providers_well=True)
-    assert {act.what for act in acts} == {"kill", "freeze"}
+    assert {act.what for act in acts if not act.which.endswith(":dying")} == {"kill", "freeze"}
 
 
 @pytest.mark.parametrize(
