@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +33,14 @@ def adopting() -> Iterator[None]:
 
 
 class Killer:
-    """Carries out ``kill`` and ``freeze`` acts; ``done`` counts what really happened."""
+    """Carries out ``kill`` and ``freeze`` acts; ``done`` counts what really happened.
 
-    def __init__(self, supervisor: Supervisor, data_dir: Path) -> None:
+    ``senders``: pids of processes that are sending just now. A child is chosen among these where there is any: the death
+    of an idle one proves little.
+    """
+
+    def __init__(self, supervisor: Supervisor, data_dir: Path, senders: Callable[[], set[int]]) -> None:
+        self._senders = senders
         self._parts = {part.name: part for part in supervisor.parts}
         self._data_dir = data_dir
         self._frozen: dict[Act, list[psutil.Process]] = {}
@@ -75,6 +80,8 @@ class Killer:
         """The processes an act is about, the parent first; none when they are not there just now."""
         if act.which == "child":
             children = [c for name in WORKERS for p in self._of(name)[:1] for c in _children(p)]
+            senders = self._senders()
+            children = [c for c in children if c.pid in senders] or children
             return [children[act.pick % len(children)]] if children else []
         if act.which == "master":
             return self._of(WORKERS[act.pick % 2])[:1]

@@ -111,6 +111,11 @@ class Books:
         )
         return None if not rows or rows[0].steps else int(rows[0].n)
 
+    def senders(self) -> set[int]:
+        """Pids of the processes that have messages under way."""
+        owners = self._all("SELECT DISTINCT owner FROM batches WHERE owner IS NOT NULL AND n_sending > 0")
+        return {int(row.owner.split("/")[3]) for row in owners}
+
     def cut(self) -> int:
         """Ends all of the product's connections (PostgreSQL). How many there were."""
         sql = (

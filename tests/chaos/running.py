@@ -98,8 +98,8 @@ def run(options: Options, say: Callable[[str], None] = lambda _: None) -> Report
     for act in acts:
         say(str(act))
     with adopting(), _running(folder, options) as system:
-        killer = Killer(system.supervisor, folder)
         books = ledgers.Books(system.settings.resolved_database_url)
+        killer = Killer(system.supervisor, folder, books.senders)
         try:
             numbers, stories = _Chaos(options, acts, system, killer, books, _Clock(say, began)).run()
         finally:
