@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -54,6 +55,8 @@ class Supervisor:
         self._logs = data_dir / "logs" if quiet else None
         self._data_dir = data_dir
         self._stop = threading.Event()
+        self._watched = threading.Event()  # the watcher starts nothing any more
+        self._buried = threading.Event()
         self._lock: IO[str] | None = None
         self._watcher: threading.Thread | None = None
 
@@ -85,7 +88,7 @@ class Supervisor:
         """TERM to every part, in reverse order; KILL to what is left after 15 s."""
         self._stop.set()
         if self._watcher is not None:
-            self._watcher.join(2)
+            self._watched.wait(2)
         deadline = time.monotonic() + STOP_SECONDS
         # Redis and the sandbox stay until those who talk to them are gone.
         for group in (self.parts[2:], self.parts[:2]):
@@ -94,6 +97,7 @@ class Supervisor:
                     part.process.terminate()
             for part in reversed(group):
                 self._bury(part, deadline)
+        self._buried.set()
         if self._lock is not None:
             self._lock.close()
 
@@ -112,17 +116,19 @@ class Supervisor:
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
             output = open(self._logs / f"{part.name}.log", "ab")  # noqa: SIM115 - the child's now
-        part.process = subprocess.Popen(  # noqa: S603 - commands are our own
-            list(part.command),
-            env={**os.environ, **part.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-        )
-        if output is not None:
-            output.close()
+        try:
+            part.process = subprocess.Popen(  # noqa: S603 - commands are our own
+                list(part.command),
+                env={**os.environ, **part.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+        finally:
+            if output is not None:
+                output.close()
         part.started_at = time.monotonic()
         log.info("supervisor.started", part=part.name, pid=part.process.pid)
 
@@ -141,16 +147,27 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
             for part in self.parts:
-                assert part.process is not None
-                code = part.process.poll()
-                if code is None:
-                    continue
-                if part.restart_at == 0.0:
-                    self._mourn(part, code)
-                elif time.monotonic() >= part.restart_at:
-                    part.restart_at = 0.0
-                    part.restarts += 1
-                    self._launch(part)
+                try:
+                    self._look_after(part)
+                except Exception as error:  # noqa: BLE001 - no process to be had just now, a closed log: try again
+                    with suppress(Exception):
+                        log.error("supervisor.failed", part=part.name, error=type(error).__name__)
+        self._watched.set()
+        # To the kernel the thread that started a process is its parent: at this one's end, whatever it had restarted would
+        # get TERM at once, out of order (_die_with_parent).
+        self._buried.wait()
+
+    def _look_after(self, part: Part) -> None:
+        assert part.process is not None
+        code = part.process.poll()
+        if code is None:
+            return
+        if part.restart_at == 0.0:
+            self._mourn(part, code)
+        elif time.monotonic() >= part.restart_at:
+            part.restart_at = 0.0
+            part.restarts += 1
+            self._launch(part)
 
     def _mourn(self, part: Part, code: int) -> None:
         lived = time.monotonic() - part.started_at
