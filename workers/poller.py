@@ -5,6 +5,7 @@ beat, no leader, and delivery goes on with Redis dead. It acts only while this p
 grace time, so with Redis up Celery tasks run (nearly) everything.
 """
 
+import os
 import random
 import threading
 import time
@@ -36,6 +37,7 @@ class Poller:
 
     def __init__(self, runtime: "Runtime") -> None:
         self._runtime = runtime
+        self._parent = os.getppid()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
         self._next_housekeeping = 0.0
@@ -49,6 +51,8 @@ class Poller:
 
     def _run(self) -> None:
         while not self._stopping.wait(CRITICAL_LOOK * random.uniform(0.8, 1.2)):
+            if os.getppid() != self._parent:
+                self._runtime.end_orphaned()
             try:
                 self._look()
             except UNAVAILABLE as error:

@@ -112,6 +112,13 @@ class Runtime:
         self.wiring.wake_ups.close()
         self.loop.close()
 
+    def end_orphaned(self) -> None:
+        """The master is dead, so a new family is on its way. Celery has the kernel kill us with it, but only on Linux, and
+        not if it died before it could ask for that."""
+        log.error("runtime.orphaned")
+        self.stop()
+        os._exit(1)
+
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
         if lowest > 0 and self._critical_waits() and self._one(0, by_task=by_task, grace=0, until=until):
             return True
