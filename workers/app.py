@@ -14,7 +14,7 @@ LOOK_AFTER_CHILDREN: Final = 0.5  # s
 
 settings = Settings()
 app = Celery("broadcaster", include=["workers.tasks"])
-app.conf.update(celery_config(settings.resolved_redis_url))
+app.conf.update(celery_config(settings.resolved_redis_url), worker_consumer="workers.consumer:LastingConsumer")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

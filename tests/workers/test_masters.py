@@ -1,4 +1,4 @@
-"""A family of worker processes ends in time: real Celery, a Redis of its own, nothing to deliver."""
+"""A family of worker processes ends in time and outlives Redis: real Celery, a Redis of its own, nothing to deliver."""
 
 import os
 import signal
@@ -156,8 +156,29 @@ def test_a_child_sees_by_itself_that_its_master_is_dead(tmp_path: Path) -> None:
         until(lambda: not alive(child))
 
 
+def test_redis_killed_while_a_task_is_under_way_does_not_end_the_master(family: Family) -> None:
+    frozen = family.hold_one_wake_up()
+    family.redis_server.kill()
+    family.redis_server.wait(10)
+    family.start_redis()  # empty
+    until(lambda: family.redis.client_list(), 10)
+    frozen.resume()
+
+    def taken() -> bool:
+        assert alive(family.master), "the master has died"
+        family.wiring.wake_ups.deliver(1)
+        return consuming(family.redis) and not family.redis.llen(BULK) and not family.redis.hlen("unacked")
+
+    until(taken, 30)
+    assert [c.pid for c in family.master.children()] == [c.pid for c in family.children]
+
+
 def another(family: Family, before: list[psutil.Process]) -> bool:
     return not set(family.master.children()) <= set(before)
+
+
+def consuming(client: "redis.Redis") -> bool:
+    return any(c["cmd"] == "brpop" for c in client.client_list())
 
 
 def answers(client: "redis.Redis") -> bool:
