@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: demo demo-once run test chaos check format lock clean
+.PHONY: demo demo-once run test chaos bench check format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/broadcaster demo
@@ -23,6 +23,11 @@ test: $(DEV)
 # KEEP_PROVIDERS_WELL=1 choose; see tests/chaos.
 chaos: $(DEV)
 	@$(BIN)/python -m tests.chaos
+
+# How fast it is, beside the machine's limit and a plain Celery task per person: some 25 minutes, QUICK=1 two. ONLY=push,sms,…
+# chooses parts, COUNT the people of the whole-service run; see tests/bench.
+bench: $(DEV)
+	@$(BIN)/python -m tests.bench
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
