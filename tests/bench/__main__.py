@@ -8,6 +8,7 @@ blast, naive and product. COUNT: people in the whole-service run. LIMIT: seconds
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +17,20 @@ from typing import Any
 import structlog
 from rich.console import Console
 
-from tests.bench import figures, machine, report, rounds
+from tests.bench import (
+    accepting,
+    figures,
+    importing,
+    latency,
+    machine,
+    plot,
+    provider,
+    receipts,
+    report,
+    rounds,
+    scale,
+    whole,
+)
 from tests.bench.ground import PARTS, Ground, Options, ground
 
 
@@ -24,6 +38,7 @@ def main() -> int:
     options = _options(os.environ)
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)  # stdout is for the result
     structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped and removed then too
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -42,6 +57,7 @@ def main() -> int:
             path = report.write(results)  # what is known so far outlives a run that is broken off
     results["seconds"] = round(time.monotonic() - began, 1)
     path = report.write(results)
+    plot.write(results, path.with_suffix(".svg"))
     report.table(results, Console(stderr=True, width=150))
     print(json.dumps(results) if "--json" in sys.argv[1:] else path, flush=True)
     return 0
@@ -53,6 +69,11 @@ def _parts(options: Options) -> list[tuple[str, Callable[[Ground], dict[str, Any
     found: list[tuple[str, Callable[[Ground], dict[str, Any]]]] = []
     if kinds:
         found.append(("rounds", lambda made: rounds.run(made, kinds)))
+    further = {
+        "latency": latency.run, "receipts": receipts.run, "accepting": accepting.run, "import": importing.run,
+        "scale": scale.run, "provider": provider.run, "whole": whole.run,
+    }  # fmt: skip
+    found += [(part, run) for part, run in further.items() if part in options.only]
     return found
 
 

@@ -86,10 +86,14 @@ class Watch:
 
     def _run(self) -> None:
         looks = 0
+        found: Mapping[str, Sequence[psutil.Process]] = {}
         while not self._done.wait(_LOOK):
-            for part, processes in self._processes().items():
+            closely = looks % _CLOSE_LOOK == 0
+            if closely:
+                found = self._processes()  # finding children reads all of /proc
+            for part, processes in found.items():
                 for number, process in enumerate(processes):
-                    self._look(f"{part} {number}" if number else part, process, closely=looks % _CLOSE_LOOK == 0)
+                    self._look(f"{part} {number}" if number else part, process, closely=closely)
             looks += 1
 
     def _look(self, name: str, process: psutil.Process, *, closely: bool) -> None:

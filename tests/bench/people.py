@@ -26,7 +26,7 @@ POOL: Final = 2_000
 MOST_PHONES: Final = 100_000
 MOST_SLACK: Final = 2_000
 #: Person n carries ``size:<s>`` for every s above n.
-SIZES: Final = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 100_000)
+SIZES: Final = (200, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 100_000)
 
 Say = Callable[[str], None]
 Row = tuple[Any, ...]

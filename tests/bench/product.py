@@ -166,14 +166,15 @@ class Books:
         self._database = Database(url, pool_size=2)
 
     def counts(self, uid: str) -> dict[str, int]:
-        """{targeted, accepted (or better)} of one alert."""
+        """{targeted, taken (by a provider), delivered} of one alert."""
         query = sa.text(
-            "SELECT coalesce(sum(b.size), 0), coalesce(sum(b.n_accepted + b.n_delivered), 0) "
+            "SELECT coalesce(sum(b.size), 0), coalesce(sum(b.n_accepted + b.n_delivered), 0), "
+            "coalesce(sum(b.n_delivered), 0) "
             "FROM batches b JOIN alerts a ON a.id = b.alert_id WHERE a.uid = :uid"
         )
         with self._database.read() as connection:
             row = connection.execute(query, {"uid": uid}).one()
-        return {"targeted": int(row[0]), "accepted": int(row[1])}
+        return {"targeted": int(row[0]), "taken": int(row[1]), "delivered": int(row[2])}
 
     def planned_seconds(self, uid: str) -> float | None:
         """From the alert's row to the end of its planning, by the database's clock."""

@@ -4,7 +4,7 @@ nginx where it is installed, else ``sink_server``. Neither counts as the product
 
     POST /push/…                        201 with a Location of its own
     POST /twilio/…/Messages.json        201, a message with an id of its own; GET: an empty page
-    /watched/…                          the same, at the server that notes when each request came
+    /watched/…                          the same, but it is noted when each request came
     GET  /_status                       how many requests there were
 """
 
@@ -103,13 +103,12 @@ class Sink:
 
 @contextmanager
 def running_sink(folder: Path) -> Iterator[Sink]:
-    """Both servers: the quick one and the watching one."""
-    port, watched_port = free_port(), free_port()
+    """nginx and the watching server behind it; without nginx, that one alone."""
     nginx = _nginx()
+    port = free_port()
+    watched_port = port if nginx is None else free_port()
     processes = {"watching sink": _server(watched_port, folder)}
-    if nginx is None:
-        processes["sink"] = _server(port, folder)
-    else:
+    if nginx is not None:
         processes["sink"] = running.start([nginx, "-p", str(folder), "-c", str(_configured(folder, port, watched_port))])
     sink = Sink("the project's" if nginx is None else _version(nginx), port, watched_port)
     sink.pids = {name: process.pid for name, process in processes.items()}

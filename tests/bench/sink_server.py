@@ -1,7 +1,7 @@
 """The sink that notes when each request came: ``python -m tests.bench.sink_server PORT``.
 
 An asyncio protocol over httptools, no framework: it must not be what is measured. Times are ``time.monotonic``, which
-all processes of a machine share.
+all processes of a machine share. What comes under /watched is noted, the rest only counted.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._url = b""
         self._body = b""
+        self._watched = False
 
     # asyncio's side
 
@@ -67,7 +68,8 @@ class Connection(asyncio.Protocol):
         self._transport.write(self._answer(self._parser.get_method(), self._url.decode()))
 
     def _answer(self, method: bytes, url: str) -> bytes:
-        path = url.partition("?")[0].removeprefix("/watched")
+        path = url.partition("?")[0]
+        self._watched, path = path.startswith("/watched/"), path.removeprefix("/watched")
         if path.startswith("/push/"):
             self._note("push", path, "")
             return _http(201, b"", f"Location: {LOCATION.replace('$id', uuid.uuid4().hex)}\r\n")
@@ -106,7 +108,8 @@ class Connection(asyncio.Protocol):
         return f"server accepts handled requests\n 0 0 {notes.requests}\n".encode()
 
     def _note(self, kind: str, to: str, text: str) -> None:
-        self._notes.arrivals.append({"at": time.monotonic(), "kind": kind, "to": to, "text": text})
+        if self._watched:
+            self._notes.arrivals.append({"at": time.monotonic(), "kind": kind, "to": to, "text": text})
 
 
 def _http(status: int, body: bytes, headers: str = "") -> bytes:

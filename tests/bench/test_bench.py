@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import http_ece
 import pytest
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broadcaster.settings import Settings
 from broadcaster.wiring import Wiring
-from tests.bench import blast, figures
+from tests.bench import blast, figures, plot
 from tests.bench.people import Crowd, Pool
 
 ORIGIN = "http://127.0.0.1:9"
@@ -45,6 +46,19 @@ def test_a_bar_is_judged_only_where_its_figure_was_measured() -> None:
 
 def test_names_of_bars_are_unique() -> None:
     assert len({bar.name for bar in figures.BARS}) == len(figures.BARS)
+
+
+def test_the_picture_is_drawn_from_whatever_was_measured(tmp_path: Path) -> None:
+    rates = {name: figures.spread([n, n + 1]) for n, name in enumerate(("naive", "product", "blast"), 1)}
+    results: list[dict[str, Any]] = [
+        {},
+        {"rounds": {"push": rates}},
+        {"whole": {"done": 2, "people": 3, "seconds": 1.0, "curve": [(0.0, 0), (1.0, 2)]}},
+        {"scale": {"postgresql": {"2": {"1000": {"cost_us": 5.0}}}, "sqlite": {}}},
+    ]
+    for number, result in enumerate(results):
+        plot.write(result, tmp_path / "p.svg")
+        assert len(ElementTree.parse(tmp_path / "p.svg").getroot().findall("{*}g")) == min(number, 1)
 
 
 def test_the_blast_really_encrypts() -> None:
