@@ -19,8 +19,8 @@ _FIRST_LOOK: Final = 0.004  # s between looks at the sink until the first reques
 @dataclass(frozen=True, slots=True)
 class Sent:
     """``seconds`` is from the POST until every outcome was committed; ``first_out_seconds`` until the sink had the first
-    request. ``at_the_sink`` counts requests there. ``cpu_us`` is CPU time per delivery by who used it, microseconds.
-    ``curve``: (s since the POST, recorded)."""
+    request. ``at_the_sink`` counts requests there. ``cpu_us`` is CPU time per delivery by who used it, microseconds;
+    ``others_cores`` is how many cores anybody else used meanwhile. ``curve``: (s since the POST, recorded)."""
 
     uid: str
     people: int
@@ -32,6 +32,7 @@ class Sent:
     planned_seconds: float | None
     at_the_sink: int
     cpu_us: dict[str, float]
+    others_cores: float
     curve: tuple[tuple[float, int], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def send(
     """
     meter = Meter(live, sink, postgres)
     before, used = sink.requests(), meter.read()
+    others = machine.Others(lambda: sum(meter.read().values()))
     began = time.monotonic()
     uid = live.post(body)
     accepted_seconds = time.monotonic() - began
@@ -81,12 +83,13 @@ def send(
     on_first()
     curve = _follow(live, uid, people, began, limit, say)
     seconds, done = curve[-1]
+    others_cores = others.cores()
     spent = {part: now - used.get(part, 0.0) for part, now in meter.read().items()}
     return Sent(
         uid=uid, people=people, done=done, seconds=seconds, per_second=done / seconds, accepted_seconds=accepted_seconds,
         first_out_seconds=first, planned_seconds=live.books.planned_seconds(uid), at_the_sink=sink.requests() - before,
         cpu_us={part: round(s * 1e6 / max(1, done), 1) for part, s in spent.items()},
-        curve=tuple(curve),
+        others_cores=others_cores, curve=tuple(curve),
     )  # fmt: skip
 
 

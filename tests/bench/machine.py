@@ -3,6 +3,7 @@
 import os
 import platform
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -50,6 +51,29 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
             continue
         total += times.user + times.system + getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
     return total
+
+
+def busy_seconds() -> float:
+    """CPU that all of the machine has used so far, whoever it was."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+class Others:
+    """Cores that others used meanwhile: a figure taken beside much of that is worth little. ``ours`` gives CPU seconds of
+    all processes of the measurement so far; the bench's own are added."""
+
+    def __init__(self, ours: Callable[[], float]) -> None:
+        self._ours = ours
+        self._before = self._read()
+
+    def cores(self) -> float:
+        at, busy, ours = self._read()
+        used = busy - self._before[1] - (ours - self._before[2])
+        return round(max(0.0, used / (at - self._before[0])), 2)
+
+    def _read(self) -> tuple[float, float, float]:
+        return time.monotonic(), busy_seconds(), self._ours() + cpu_seconds([psutil.Process()])
 
 
 class Watch:

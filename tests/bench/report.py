@@ -1,6 +1,7 @@
 """What was found, for people (a table) and for programs (JSON)."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,23 +20,43 @@ def write(results: dict[str, Any]) -> Path:
 
 
 def table(results: dict[str, Any], console: Console) -> None:
-    """The rounds, then the bars."""
+    """The rounds, the scale curve, then the bars."""
     for kind, found in results.get("rounds", {}).items():
-        shown = Table(title=f"{kind}: deliveries a second", title_justify="left")
-        for column in ("", "median", "min", "max", "what it includes"):
-            shown.add_column(column, justify="left" if column in ("", "what it includes") else "right")
-        for name in ("blast", "naive", "product"):
-            s = found[name]
-            shown.add_row(name, f"{s['median']:,.0f}", f"{s['min']:,.0f}", f"{s['max']:,.0f}", found["includes"][name])
-        for name in ("of_blast", "of_naive"):
-            s = found[name]
-            shown.add_row(
-                name.replace("_", " "), f"{s['median']:.2f}", f"{s['min']:.2f}", f"{s['max']:.2f}", "product, by round"
-            )
-        console.print(shown)
-    judged = Table(title="Bars", title_justify="left")
-    for column in ("", "value", "bar", "holds"):
-        judged.add_column(column, justify="left" if column == "" else "right")
-    for name, bar in results["bars"].items():
-        judged.add_row(name, f"{bar['value']:,g}", f"{bar['bar']:,g}", "yes" if bar["holds"] else "[bold red]no[/]")
-    console.print(judged)
+        console.print(_rounds(kind, found))
+    if "scale" in results:
+        console.print(_scale(results["scale"]))
+    rows = [
+        (name, f"{bar['value']:,g}", f"{bar['bar']:,g}", "yes" if bar["holds"] else "[bold red]no[/]")
+        for name, bar in results["bars"].items()
+    ]
+    console.print(_table("Bars", ("", "value", "bar", "holds"), rows))
+
+
+def _rounds(kind: str, found: dict[str, Any]) -> Table:
+    rows = []
+    for name in ("blast", "naive", "product"):
+        s = found[name]
+        rows.append((name, f"{s['median']:,.0f}", f"{s['min']:,.0f}", f"{s['max']:,.0f}"))
+    for name in ("of_blast", "of_naive"):
+        s = found[name]
+        rows.append((f"product {name.replace('_', ' ')}", f"{s['median']:.2f}", f"{s['min']:.2f}", f"{s['max']:.2f}"))
+    return _table(f"{kind}: deliveries a second", ("", "median", "min", "max"), rows)
+
+
+def _scale(found: dict[str, Any]) -> Table:
+    rows = [
+        (database, workers, f"{int(people):,}", f"{run['per_second']:,.0f}", f"{run['cost_us']:,.0f}")
+        for database in ("postgresql", "sqlite")
+        for workers, runs in found[database].items()
+        for people, run in runs.items()
+    ]
+    return _table("push, by size", ("", "workers", "people", "a second", "µs of CPU each"), rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, justify="right" if column else "left")
+    for row in rows:
+        made.add_row(*row)
+    return made

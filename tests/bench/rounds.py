@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from broadcaster.channels.push import generate_vapid
-from tests.bench import broadcast, figures, running, words
+from tests.bench import broadcast, figures, machine, running, words
 from tests.bench.ground import Ground
 
 #: Deliveries: (full, quick). Enough for some seconds each.
@@ -49,7 +49,10 @@ def run(ground: Ground, kinds: list[str]) -> dict[str, Any]:
                 rates[kind]["product"].append(done.per_second)
                 sent[kind].append(done.as_dict())
                 share = done.per_second / rates[kind]["blast"][-1]
-                ground.say(f"round {number + 1}, {kind}: product {done.per_second:,.0f}/s, {share:.2f} of the blast limit")
+                ground.say(
+                    f"round {number + 1}, {kind}: product {done.per_second:,.0f}/s, {share:.2f} of the blast limit"
+                    f"; others used {done.others_cores} cores"
+                )
     return {kind: _summary(kind, rates[kind], sent[kind]) for kind in kinds}
 
 
@@ -79,10 +82,16 @@ def _blast(ground: Ground, kind: str) -> float:
     each = ground.options.pick(*BLAST[kind]) // 2
     arguments = [[kind, ground.sink.origin, str(ground.folder), str(n * each), str(each)] for n in range(2)]
     with running.runners("tests.bench.blast", arguments, ground.folder / "blast.log") as runners:
+        others = machine.Others(lambda: _cpu(ground, [runner.pid for runner in runners]))
         for runner in runners:
             runner.go()
         results = [runner.result() for runner in runners]
+        ground.say(f"blast {kind}: others used {others.cores()} cores")
     return float(sum(r["n"] for r in results) / max(r["seconds"] for r in results))
+
+
+def _cpu(ground: Ground, pids: list[int]) -> float:
+    return sum(machine.cpu_seconds(machine.tree(pid)) for pid in [*pids, *ground.sink.pids.values()])
 
 
 def _naive(ground: Ground, kind: str) -> float:

@@ -43,7 +43,7 @@ def run(ground: Ground) -> dict[str, Any]:
         "critical_ms": alerts.latencies(),
         "counts_page_ms": counts.latencies(),
         "memory": watch.memory(),
-        "audit": product.audit(),
+        "audit": product.audit(ground.options.pick(900, 40)),
         "includes": "really encrypted, to distinct endpoints with keys of a pool; every outcome in PostgreSQL; critical "
         f"alerts {CRITICAL_PER_SECOND:g} a second and the counts read every {COUNTS_EVERY:g} s meanwhile",
     }
