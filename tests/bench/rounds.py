@@ -26,6 +26,7 @@ LIKE: Final = {("push", "blast"): 8_500, ("sms", "blast"): 9_600, ("push", "naiv
 INCLUDES: Final = {
     "blast": "2 processes; keys and addresses read, RFC 8291 or the Twilio SDK, POST, answer; nothing recorded",
     "naive": "Celery prefork 2, a task per person, from the first delay() to the last request at the sink; nothing recorded",
+    "planned_per_second": "rows of deliveries, from the alert's row to its planning's end, sending under way meanwhile",
     "product": "POST /alerts to the last outcome committed: planning, marking, rendering, sending, results, events, counts",
 }
 
@@ -67,6 +68,7 @@ def _summary(kind: str, rates: dict[str, list[float]], sent: list[dict[str, Any]
         "of_a_like_machine": {
             name: round(figures.spread(rates[name])["median"] / LIKE[kind, name], 2) for name in ("blast", "naive")
         },
+        "planned_per_second": figures.spread([run["people"] / run["planned_seconds"] for run in sent], 0),
         "runs": sent,
         "includes": INCLUDES,
     }
