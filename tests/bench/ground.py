@@ -41,6 +41,7 @@ class Ground:
     folder: Path
     postgres: Postgres
     broker: str
+    broker_pid: int
     sink: Sink
     pool: Pool
     say: Callable[[str], None]
@@ -73,10 +74,10 @@ def ground(options: Options, say: Callable[[str], None]) -> Iterator[Ground]:
     try:
         with ExitStack() as stack:
             postgres = stack.enter_context(services.postgres(folder))
-            broker = stack.enter_context(services.broker(folder))
+            broker, broker_pid = stack.enter_context(services.broker(folder))
             sink = stack.enter_context(running_sink(folder))
             pool = Pool.make()
             pool.save(folder / "pool.json")
-            yield Ground(options, folder, postgres, broker, sink, pool, say)
+            yield Ground(options, folder, postgres, broker, broker_pid, sink, pool, say)
     finally:
         rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -33,45 +33,52 @@ INCLUDES: Final = {
 
 def run(ground: Ground, kinds: list[str]) -> dict[str, Any]:
     """{kind: {blast, naive, product: spreads of deliveries a second; of_blast, of_naive: of each round}}."""
-    rates: dict[str, dict[str, list[float]]] = {kind: defaultdict(list) for kind in kinds}
-    sent: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    tallies = {kind: _Tally(kind, ground.say) for kind in kinds}
     product = ground.crowded
-    for number in range(ground.options.rounds):
-        for kind in kinds:
-            rates[kind]["blast"].append(_blast(ground, kind))
-            rates[kind]["naive"].append(_naive(ground, kind))
-            last = {name: values[-1] for name, values in rates[kind].items() if name != "product"}
-            ground.say(f"round {number + 1}, {kind}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in last.items()))
+    for _ in range(ground.options.rounds):
+        for kind, tally in tallies.items():
+            tally.add("blast", *_blast(ground, kind))
+            tally.add("naive", *_naive(ground, kind))
         with product.up() as live:
-            for kind in kinds:
-                count = ground.options.pick(*PRODUCT[kind])
+            for kind, tally in tallies.items():
                 _send(ground, live, kind, WARM_UP)
-                done = _send(ground, live, kind, count)
-                rates[kind]["product"].append(done.per_second)
-                sent[kind].append(done.as_dict())
-                share = done.per_second / rates[kind]["blast"][-1]
-                ground.say(
-                    f"round {number + 1}, {kind}: product {done.per_second:,.0f}/s, {share:.2f} of the blast limit"
-                    f"; others used {done.others_cores} cores"
-                )
-    return {kind: _summary(kind, rates[kind], sent[kind]) for kind in kinds}
+                sent = _send(ground, live, kind, ground.options.pick(*PRODUCT[kind]))
+                tally.sent.append(sent.as_dict())
+                tally.add("product", sent.per_second, sent.others_cores)
+    return {kind: tally.summary() for kind, tally in tallies.items()}
 
 
-def _summary(kind: str, rates: dict[str, list[float]], sent: list[dict[str, Any]]) -> dict[str, Any]:
-    def ratio(other: str) -> list[float]:
-        return [mine / theirs for mine, theirs in zip(rates["product"], rates[other], strict=True)]
+class _Tally:
+    """One kind's figures, round by round."""
 
-    return {
-        **{name: figures.spread(values, 0) for name, values in rates.items()},
-        "of_blast": figures.spread(ratio("blast"), 3),
-        "of_naive": figures.spread(ratio("naive"), 2),
-        "of_a_like_machine": {
-            name: round(figures.spread(rates[name])["median"] / LIKE[kind, name], 2) for name in ("blast", "naive")
-        },
-        "planned_per_second": figures.spread([run["people"] / run["planned_seconds"] for run in sent], 0),
-        "runs": sent,
-        "includes": INCLUDES,
-    }
+    def __init__(self, kind: str, say: Callable[[str], None]) -> None:
+        self._kind, self._say = kind, say
+        self._rates: dict[str, list[float]] = defaultdict(list)
+        self._others: dict[str, list[float]] = defaultdict(list)
+        self.sent: list[dict[str, Any]] = []
+
+    def add(self, name: str, rate: float, others: float) -> None:
+        self._rates[name].append(rate)
+        self._others[name].append(others)
+        self._say(f"round {len(self._rates[name])}, {self._kind}: {name} {rate:,.0f}/s; others used {others} cores")
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            **{name: figures.spread(values, 0) for name, values in self._rates.items()},
+            "of_blast": figures.spread(self._ratios("blast"), 3),
+            "of_naive": figures.spread(self._ratios("naive"), 2),
+            "of_a_like_machine": {
+                name: round(figures.spread(self._rates[name])["median"] / LIKE[self._kind, name], 2)
+                for name in ("blast", "naive")
+            },
+            "planned_per_second": figures.spread([run["people"] / run["planned_seconds"] for run in self.sent], 0),
+            "others_cores": self._others,
+            "runs": self.sent,
+            "includes": INCLUDES,
+        }
+
+    def _ratios(self, other: str) -> list[float]:
+        return [mine / theirs for mine, theirs in zip(self._rates["product"], self._rates[other], strict=True)]
 
 
 def _send(ground: Ground, live: Any, kind: str, count: int) -> broadcast.Sent:
@@ -79,8 +86,8 @@ def _send(ground: Ground, live: Any, kind: str, count: int) -> broadcast.Sent:
     return broadcast.send(live, ground.sink, body, count, ground.options.limit, ground.postgres.pid)
 
 
-def _blast(ground: Ground, kind: str) -> float:
-    """Deliveries a second of two processes together."""
+def _blast(ground: Ground, kind: str) -> tuple[float, float]:
+    """Deliveries a second of two processes together; cores that others used."""
     each = ground.options.pick(*BLAST[kind]) // 2
     arguments = [[kind, ground.sink.origin, str(ground.folder), str(n * each), str(each)] for n in range(2)]
     with running.runners("tests.bench.blast", arguments, ground.folder / "blast.log") as runners:
@@ -88,25 +95,28 @@ def _blast(ground: Ground, kind: str) -> float:
         for runner in runners:
             runner.go()
         results = [runner.result() for runner in runners]
-        ground.say(f"blast {kind}: others used {others.cores()} cores")
-    return float(sum(r["n"] for r in results) / max(r["seconds"] for r in results))
+        theirs = others.cores()
+    return float(sum(r["n"] for r in results) / max(r["seconds"] for r in results)), theirs
 
 
 def _cpu(ground: Ground, pids: list[int]) -> float:
-    return sum(machine.cpu_seconds(machine.tree(pid)) for pid in [*pids, *ground.sink.pids.values()])
+    """Seconds that these, the sink and the broker have used."""
+    return sum(machine.cpu_seconds(machine.tree(pid)) for pid in [*pids, ground.broker_pid, *ground.sink.pids.values()])
 
 
-def _naive(ground: Ground, kind: str) -> float:
-    """Deliveries a second, from the first ``delay`` to the last request at the sink."""
+def _naive(ground: Ground, kind: str) -> tuple[float, float]:
+    """Deliveries a second, from the first ``delay`` to the last request at the sink; cores that others used."""
     count = ground.options.pick(*NAIVE[kind])
     environment = {"BENCH_ORIGIN": ground.sink.origin, "BENCH_BROKER": ground.broker, "BENCH_VAPID_KEY": generate_vapid()[0]}
-    with _worker(ground, environment):
-        _publish(ground, kind, environment, 20)  # imports, connections
-        return count / _publish(ground, kind, environment, count)
+    with _worker(ground, environment) as worker:
+        _publish(ground, kind, environment, 20, worker)  # imports, connections
+        seconds, theirs = _publish(ground, kind, environment, count, worker)
+        return count / seconds, theirs
 
 
 @contextmanager
-def _worker(ground: Ground, environment: dict[str, str]) -> Iterator[None]:
+def _worker(ground: Ground, environment: dict[str, str]) -> Iterator[int]:
+    """Its process's id."""
     command = [
         sys.executable,
         "-m",
@@ -123,16 +133,17 @@ def _worker(ground: Ground, environment: dict[str, str]) -> Iterator[None]:
     ]
     worker = running.start(command, log=ground.folder / "naive.log", env={**os.environ, **environment})
     try:
-        yield
+        yield worker.pid
     finally:
         running.stop(worker)
 
 
-def _publish(ground: Ground, kind: str, environment: dict[str, str], count: int) -> float:
-    """Seconds until the sink has seen all."""
+def _publish(ground: Ground, kind: str, environment: dict[str, str], count: int, worker: int) -> tuple[float, float]:
+    """Seconds until the sink has seen all; cores that others used."""
     arguments = [kind, ground.sink.origin, str(ground.folder), str(count)]
     with running.runners("tests.bench.naive_view", [arguments], ground.folder / "naive.log", environment) as (view,):
+        others = machine.Others(lambda: _cpu(ground, [worker, view.pid]))
         before, began = ground.sink.requests(), time.monotonic()
         view.go()
         running.until(lambda: ground.sink.requests() - before >= count, 120, f"naive {kind}", step=0.05)
-        return time.monotonic() - began
+        return time.monotonic() - began, others.cores()

@@ -106,8 +106,8 @@ def _debian() -> Path | None:
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[str]:
-    """The URL of a Redis for the naive way; the product starts its own, as ``broadcaster up`` does."""
+def broker(folder: Path) -> Iterator[tuple[str, int]]:
+    """URL and process id of a Redis for the naive way; the product starts its own, as ``broadcaster up`` does."""
     port = free_port()
     command = [
         embedded.redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "no",
@@ -117,7 +117,7 @@ def broker(folder: Path) -> Iterator[str]:
     try:
         with redis.Redis(port=port) as client:
             running.until(lambda: _pings(client), 10, "Redis")
-        yield f"redis://127.0.0.1:{port}/0"
+        yield f"redis://127.0.0.1:{port}/0", server.pid
     finally:
         running.stop(server)
 
