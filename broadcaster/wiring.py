@@ -24,8 +24,9 @@ from broadcaster.domain.channel import Channel, ChannelSet
 from broadcaster.queue import WakeUps
 from broadcaster.services import ratelimit
 from broadcaster.services.alerts import Alerts
-from broadcaster.services.delivering import Deliverer, Loop
+from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory
+from broadcaster.services.flights import Loop
 from broadcaster.services.importing import Importer
 from broadcaster.services.keys import Keys, RequestRate
 from broadcaster.services.planning import Planner

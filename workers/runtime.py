@@ -1,7 +1,9 @@
 """What one worker process has: its wiring, an event loop in a thread, the slot, the lease keeper and the poller."""
 
 import asyncio
+import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -25,6 +27,10 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS: Final = 5.0  # a task gives its slot back after this long; TERM waits for it
 KEEPER_SECONDS: Final = 0.5
 STOP_SECONDS: Final = 12.0
+CRITICAL_LOOK: Final = 0.05  # s between looks, while busy, whether something critical waits
+#: s a thread may hold the interpreter while another wants it. Python's 5 ms would make the thread that keeps the books wait
+#: behind the event loop after every answer of the database.
+SWITCH_SECONDS: Final = 0.0005
 
 
 class EventLoop:
@@ -60,6 +66,7 @@ class Runtime:
         self.deliverer = self.wiring.deliverer(self.loop)
         self.slot = threading.Lock()
         self.idle_since = time.monotonic()
+        self._looked_for_critical = 0.0
         self._stopping = threading.Event()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -133,6 +140,9 @@ class Runtime:
 
     def _critical_waits(self) -> bool:
         """Whether something critical was not taken in time: its own workers are busy, or have just died."""
+        if time.monotonic() - self._looked_for_critical < CRITICAL_LOOK:
+            return False
+        self._looked_for_critical = time.monotonic()
         with self.wiring.database.read() as connection:
             blocked = self.wiring.routing.blocked(connection)
             if batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE):
@@ -174,7 +184,10 @@ def lowest_priority(queue: str) -> int:
 def start(*, lowest: int) -> None:
     """Makes this process's runtime. Called in each worker child, after the fork."""
     global _runtime
+    sys.setswitchinterval(SWITCH_SECONDS)
     _runtime = Runtime(Settings(), lowest=lowest)
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection during a broadcast needs to look through it
 
 
 def current() -> Runtime:

@@ -100,7 +100,8 @@ async def _one(
     current = wire.Flight(check)
     wire.flight.set(current)
     try:
-        await _slot(envelope, brake)
+        if envelope.not_before:
+            await _slot(envelope, brake)
         if (outcome := check()) is not None:
             return outcome
         return await send(envelope, item)

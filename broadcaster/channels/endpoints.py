@@ -6,9 +6,11 @@ checked on the very addresses that are then connected to. Redirects are refused 
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -45,24 +47,40 @@ class Allowed:
         return frozenset(host for origin in self.origins if (host := URL(origin).host))
 
 
+_ORIGIN: Final = re.compile(r"[^/?#]*//[^/?#]*")
+
+
 def endpoint(raw: str, allowed: Allowed) -> URL:
     """The URL to post to, byte for byte as given. Raises InvalidAddress, which never repeats it."""
-    if len(raw) > _LONGEST or not raw.isascii() or not raw.isprintable() or "\\" in raw or " " in raw:
+    if len(raw) > _LONGEST or not raw.isascii() or not raw.isprintable() or "\\" in raw or " " in raw or "#" in raw:
         raise InvalidAddress("The endpoint is not a plain URL")
+    origin = _ORIGIN.match(raw)
+    if origin is None:
+        raise InvalidAddress("The endpoint is not a plain URL")
+    refused = _refusal(origin.group(), allowed)
+    if refused is not None:
+        raise InvalidAddress(refused)
     try:
-        url = URL(raw, encoded=True)
-        host, port, origin = url.host, url.port, str(url.origin())
+        return URL(raw, encoded=True)
     except ValueError:
         raise InvalidAddress("The endpoint is not a URL") from None
-    if not host or url.user is not None or url.password is not None or url.fragment:
-        raise InvalidAddress("The endpoint is not a plain URL")
-    if origin in (str(URL(item).origin()) for item in allowed.origins):
-        return url
+
+
+@lru_cache(maxsize=1024)  # a nation's browsers have a dozen push services
+def _refusal(origin: str, allowed: Allowed) -> str | None:
+    """Why nothing may be posted below this origin; None where it may."""
+    try:
+        url = URL(origin, encoded=True)
+        host, port, exact = url.host, url.port, str(url.origin())
+    except ValueError:
+        return "The endpoint is not a URL"
+    if not host or url.user is not None or url.password is not None:
+        return "The endpoint is not a plain URL"
+    if exact in (str(URL(item).origin()) for item in allowed.origins):
+        return None
     if url.scheme != "https" or port != 443:
-        raise InvalidAddress("The endpoint must be https on port 443")
-    if not allowed.permits_host(host):
-        raise InvalidAddress("The endpoint's host is not a known push service")
-    return url
+        return "The endpoint must be https on port 443"
+    return None if allowed.permits_host(host) else "The endpoint's host is not a known push service"
 
 
 class GuardedResolver(AbstractResolver):

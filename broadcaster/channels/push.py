@@ -87,7 +87,7 @@ class WebPush:
         return Traits(
             name="push",
             label="Web push",
-            chunk=100,  # as fast as 200, and its encryption holds the loop for 16 ms instead of 36 (measured)
+            chunk=200,
             rate=None,
             duplicates_collapse=True,
             gives_receipts=True,
@@ -101,7 +101,7 @@ class WebPush:
     async def open(self) -> None:
         origins = (*self._config.allowed.origins, *filter(None, [self._config.simulate_origin]))
         exempt = Allowed(origins=origins).private_hosts()
-        self._session = wire.session(resolver=GuardedResolver(exempt))
+        self._session = wire.session(resolver=GuardedResolver(exempt), follows=False)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -183,13 +183,13 @@ class WebPush:
         try:
             subscription = json.loads(to.address)
             target = self._target(subscription["endpoint"])
-            body = _encrypt(subscription, payload)
+            body = _encrypt(subscription["keys"], payload)
         except InvalidAddress as refused:
             return Rejected(Scope.ADDRESS, "endpoint_refused", str(refused))
         except (ValueError, LookupError, TypeError, WebPushException):  # what pywebpush raises for malformed keys
             return Rejected(Scope.ADDRESS, "bad_keys", "The stored subscription's keys are malformed")
         headers = {
-            "Authorization": self._authorization(str(target.origin()), now),
+            "Authorization": self._authorization(target, now),
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
             "TTL": str(min(max(int(message.expires_at / 1000 - now), 0), LONGEST_TTL)),
@@ -216,17 +216,19 @@ class WebPush:
         ) as response:
             if response.status in (200, 201, 202):
                 return Accepted(response.headers.get("Location"))
+            wire.refuse_redirect(response)
             return classify(response.status, await _beginning(response), response.headers.get("Retry-After"))
 
-    def _authorization(self, audience: str, now: float) -> str:
+    def _authorization(self, target: URL, now: float) -> str:
         """One token per push service: signing costs 50 µs, and services may cache it as well (RFC 8292 §5)."""
-        cached = self._authorizations.get(audience)
+        written = f"{target.scheme}://{target.raw_authority}"
+        cached = self._authorizations.get(written)
         if cached is not None and now < cached[1]:
             return cached[0]
         if len(self._authorizations) > 500:
             self._authorizations.clear()
-        signed = self._sign(audience, now)
-        self._authorizations[audience] = (signed, now + RENEW_SECONDS)
+        signed = self._sign(str(target.origin()), now)
+        self._authorizations[written] = (signed, now + RENEW_SECONDS)
         return signed
 
     def _sign(self, audience: str, now: float) -> str:
@@ -317,12 +319,20 @@ def _public(vapid: Any) -> str:
     return _b64(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
 
 
-def _encrypt(subscription: Any, payload: bytes) -> bytes:
+class _Recipient(WebPusher):  # type: ignore[misc]
+    """A subscription's keys, read and checked once. WebPusher would copy the subscription and check it in its own way,
+    which lets keys of the wrong length through (FACTS)."""
+
+    def __init__(self, keys: Any) -> None:
+        self.verbose = False
+        self.receiver_key, self.auth_key = _bytes(keys["p256dh"]), _bytes(keys["auth"])
+        if len(self.auth_key) != 16 or len(self.receiver_key) != 65:
+            raise ValueError("keys of the wrong length")
+
+
+def _encrypt(keys: Any, payload: bytes) -> bytes:
     """RFC 8291, with a fresh key for every message. Raises ValueError and the like for malformed keys."""
-    pusher = WebPusher(subscription)
-    if len(pusher.auth_key or b"") != 16 or len(pusher.receiver_key or b"") != 65:
-        raise ValueError("keys of the wrong length")
-    body: bytes = pusher.encode(payload, "aes128gcm")["body"]
+    body: bytes = _Recipient(keys).encode(payload, "aes128gcm")["body"]
     return body
 
 

@@ -100,7 +100,7 @@ class TwilioSms:
         return Traits(
             name="sms",
             label="SMS",
-            chunk=50,
+            chunk=100,
             rate=self._config.rate,
             duplicates_collapse=False,
             gives_receipts=True,
@@ -113,7 +113,7 @@ class TwilioSms:
         return f"sms:twilio:{self._sender}"
 
     async def open(self) -> None:
-        self._session = wire.session()
+        self._session = wire.session(follows=False)
         self._client = _client(self._config, self._session)
 
     async def close(self) -> None:
@@ -272,6 +272,7 @@ class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
         sent = {**(headers or {}), "Authorization": self._authorization}
         url = self._base_url + uri.removeprefix(API)
         async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+            wire.refuse_redirect(response)
             if response.status >= 400 and (current := wire.flight.get()) is not None:
                 current.retry_after = response.headers.get("Retry-After")
             return Response(response.status, await response.text(encoding="utf-8", errors="replace"), response.headers)

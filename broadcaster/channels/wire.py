@@ -88,16 +88,27 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-async def _no_redirects(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    response = await handler(request)
+def refuse_redirect(response: aiohttp.ClientResponse) -> None:
+    """Raises Redirected for a 3xx."""
     if 300 <= response.status < 400:
         response.close()
         raise Redirected(response.status)
+
+
+async def _no_redirects(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    response = await handler(request)
+    refuse_redirect(response)
     return response
 
 
-def session(*, connections: int = 128, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """A kept-alive session for one provider: no proxy or netrc from the environment, no cookies, no redirects."""
+def session(
+    *, connections: int = 256, resolver: AbstractResolver | None = None, follows: bool = True
+) -> aiohttp.ClientSession:
+    """A kept-alive session for one provider: no proxy or netrc from the environment, no cookies, no redirects.
+
+    ``follows``: whether its user may ask for redirects to be followed, as SDKs do; they are refused then. Who passes
+    ``allow_redirects=False`` and ``refuse_redirect``s himself saves a twentieth of a request.
+    """
     return aiohttp.ClientSession(
         connector=_Connector(
             limit=connections, resolver=resolver, keepalive_timeout=30.0, timeout_ceil_threshold=_CEIL, ttl_dns_cache=60
@@ -105,7 +116,7 @@ def session(*, connections: int = 128, resolver: AbstractResolver | None = None)
         timeout=aiohttp.ClientTimeout(total=TOTAL, connect=CONNECT, sock_connect=CONNECT, ceil_threshold=_CEIL),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_no_redirects,),
+        middlewares=(_no_redirects,) if follows else (),
     )
 
 

@@ -54,9 +54,9 @@ class InvalidAddress(ValueError):
     """The address cannot be used on this channel; the text says why, without repeating the address."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
-    """One attempt of one delivery, as the engine hands it to a channel."""
+    """One attempt of one delivery, as the engine hands it to a channel. Only its times are set later than the rest."""
 
     delivery: int
     attempt: int

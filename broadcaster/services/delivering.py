@@ -6,28 +6,27 @@ handing in what was learnt: that matches the attempt, so even a process that has
 
 import asyncio
 import math
-import queue
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Row
 
 from broadcaster.domain import tokens
 from broadcaster.domain.breaking import PROBE_SIZE
-from broadcaster.domain.channel import AttemptId, Channel, ChannelSet, Lane, LooksUp
+from broadcaster.domain.channel import Channel, ChannelSet, Lane, LooksUp
 from broadcaster.domain.lifecycle import State
-from broadcaster.domain.messages import Content, Cost, Envelope, Message, Severity
-from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled, Unknown
+from broadcaster.domain.messages import Envelope, Message, Severity
+from broadcaster.domain.outcomes import Accepted, Finding, Rejected, Scope, Throttled, Unknown
 from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
+from broadcaster.services.flights import Air, Flight, Loop, Result
 from broadcaster.services.ratelimit import Booked, RateLimiter
 from broadcaster.services.routing import Choice, Routing
 from broadcaster.store import alerts as alert_store
@@ -41,8 +40,7 @@ LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
 NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
 CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
 CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
-COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
-COMMIT_ROWS: Final = 200
+OVERLAP: Final = 0.05  # s: the next chunk is marked while one flies, unless its turn at the rate limit is later than this
 SPLIT_LOSSES: Final = 5  # leases lost in a row: from then on each of its deliveries is a batch of its own
 POISON_LOSSES: Final = 8
 LOOKUPS_AT_ONCE: Final = 20
@@ -51,18 +49,27 @@ NO_ROUTE_WAIT: Final = 1.0  # s
 REFUSED_PAUSE: Final = (15.0, 60.0, 300.0)  # s a route rests after refusing our credentials, by refusals in a row
 
 
-class Loop(Protocol):
-    """The process's one event loop, in a thread of its own."""
-
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]": ...
-
-
 @dataclass(frozen=True, slots=True)
 class PutBack:
     """The batch cannot go on for so many seconds: its route is booked, or (None) no route is usable."""
 
     seconds: float
     route: str | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One batch being worked on. ``ready`` is what of it may leave, as it was read; ``over``: nothing more of it does."""
+
+    claim: batches.Claim
+    channel: Channel
+    alert: Row[Any]
+    message: Message
+    ready: deque[store.Ready] = field(default_factory=deque)
+    read: bool = False
+    fresh: bool = True
+    over: bool = False
+    put_back: PutBack | None = None
 
 
 class LeaseLost(Exception):
@@ -190,20 +197,12 @@ class Deliverer:
         with self._database.read() as connection:
             alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
-        message = message_of(alert)
-        put_back: PutBack | None = None
+        run = _Run(claim, channel, alert, message_of(alert))
         abandoned = claim.sending > 0 or claim.losses >= SPLIT_LOSSES
         if not (abandoned and self._recover(claim, channel, alert)):
-            fresh = True
-            while not self._stopping.is_set():
-                if self._anything_to_tidy(claim):
-                    self._tidy(claim, channel, alert)
-                sent, put_back = self._send_chunk(claim, channel, alert, message, fresh=fresh)
-                fresh = False
-                if not sent or time.monotonic() >= until or (claim.priority > 0 and give_way()):
-                    break
-            self._look_up_due(claim, channel, alert, message)
-        self._give_back(claim, put_back)
+            self._send_all(run, until, give_way)
+            self._look_up_due(claim, channel, alert, run.message)
+        self._give_back(claim, run.put_back)
 
     def _recover(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> bool:
         """Rows that a former owner left in ``sending`` may have been sent. True: it was split, nothing is left to send."""
@@ -237,15 +236,6 @@ class Deliverer:
             store.move(connection, row, batch)
         log.error("delivering.batch_split", batch=claim.id, deliveries=len(rows), losses=claim.losses)
 
-    def _anything_to_tidy(self, claim: batches.Claim) -> bool:
-        """A look before taking the write lock: most chunks have nothing to tidy."""
-        with self._database.read() as connection:
-            alert = alert_store.by_id(connection, claim.alert_id)
-            now = read_clock(connection)
-            if alert.cancelled_at is not None or now >= alert.expires_at:
-                return True
-            return bool(store.due(connection, claim.id, [State.ACCEPTED, State.UNCERTAIN], now, 1))
-
     def _tidy(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> None:
         """What time or an operator has decided: expired, cancelled, no receipt, no certainty."""
         with self._fenced(claim) as connection:
@@ -271,48 +261,81 @@ class Deliverer:
 
     # ---- sending -----------------------------------------------------------------------------------------------
 
-    def _send_chunk(
-        self, claim: batches.Claim, channel: Channel, alert: Row[Any], message: Message, *, fresh: bool
-    ) -> tuple[bool, PutBack | None]:
-        """(whether a chunk was sent, why and for how long the batch should be put back or None)."""
+    def _send_all(self, run: _Run, until: float, give_way: Callable[[], bool]) -> None:
+        """Chunk after chunk, the next one marked while one is in the air. What is in the air always lands."""
+        air = Air(self._loop, run.message)
+        ahead = 1
+        try:
+            while True:
+                while not run.over and air.flights < ahead and not self._stopping.is_set():
+                    flight, waits = self._next_chunk(run)
+                    if flight is not None:
+                        air.take_off(flight)
+                    ahead = 1 if waits > OVERLAP else 2
+                    run.over = run.over or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
+                if not air.flights:
+                    break
+                self._land(run, air)
+        finally:
+            while air.flights:
+                self._land(run, air)
+        air.check()
+
+    def _land(self, run: _Run, air: Air) -> None:
+        flight, group = air.outcomes()
+        if group:
+            self._rest(flight, group)
+            self._commit(flight.channel, run.alert, group)
+
+    def _next_chunk(self, run: _Run) -> tuple[Flight | None, float]:
+        """The next chunk, marked, and how long its last message waits for its turn (s). Sets ``run.over`` at the end."""
+        claim, critical = run.claim, run.claim.priority == 0
+        if not run.ready:
+            self._read(run)
         with self._database.read() as connection:
-            now = read_clock(connection)
-            ready = store.due(connection, claim.id, [State.QUEUED, State.RETRYING], now, channel.traits.chunk)
-            choice, rows = self._choose(connection, channel, ready, critical=claim.priority == 0)
-            addresses = store.addresses(connection, [r.contact_id for r in rows])
-        if not rows:
-            return False, None
-        if choice is not None and choice.probe and not self._routing.may_probe(choice.channel.route):
+            choice, rows = self._choose(connection, run.channel, run.ready, critical=critical)
+        if rows and choice is not None and choice.probe and not self._routing.may_probe(choice.channel.route):
             with self._database.read() as connection:  # somebody else tries it: as if it were still resting
-                choice, rows = self._choose(connection, channel, ready, critical=claim.priority == 0)
-                addresses = store.addresses(connection, [r.contact_id for r in rows])
-        if choice is None:
-            return False, PutBack(NO_ROUTE_WAIT, None)
+                choice, rows = self._choose(connection, run.channel, run.ready, critical=critical)
+        if not rows or choice is None:
+            run.over, run.put_back = True, PutBack(NO_ROUTE_WAIT, None) if rows else None
+            return None, 0.0
         channel = choice.channel
         rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
-        envelopes = [self._envelope(channel, row, addresses[row.contact_id][0]) for row in rows]
-        contents = [channel.render(message, e) for e in envelopes]
-        costs = [channel.quote(c) for c in contents]
-        lanes = [channel.lanes(e, c) for e, c in zip(envelopes, costs, strict=True)]
-        answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if fresh else CHUNK_HORIZON)
+        envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
+        contents = [channel.render(run.message, e) for e in envelopes]
+        lanes = [channel.lanes(e, channel.quote(c)) for e, c in zip(envelopes, contents, strict=True)]
+        answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if run.fresh else CHUNK_HORIZON)
         if isinstance(answer, Booked):
-            return False, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
+            run.over, run.put_back = True, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
+            return None, 0.0
+        run.fresh = False
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
-        marked = self._mark(claim, channel, rows, {k for k, (_, usable) in addresses.items() if usable})
+        marked = self._mark(run, channel, rows)
         end = self._lease_end(claim)
-        chunk = [
-            (replace(e, not_before=start + delay, not_after=end), c)
-            for e, c, delay, row in zip(envelopes, contents, answer.delays, rows, strict=True)
-            if row.id in marked
-        ]
-        if chunk:
-            self._send(channel, alert, message, chunk, costs=dict(zip([r.id for r in rows], costs, strict=True)))
-        return True, None
+        for envelope, delay in zip(envelopes, answer.delays, strict=True):
+            envelope.not_before, envelope.not_after = start + delay, end
+        chunk = [pair for pair in zip(envelopes, contents, strict=True) if pair[0].delivery in marked]
+        flight = Flight(channel, chunk, dict(zip([r.id for r in rows], lanes, strict=True))) if chunk else None
+        return flight, max(answer.delays)
+
+    def _read(self, run: _Run) -> None:
+        """What of the batch may leave now, once time and operators have had their say."""
+        claim, alert = run.claim, run.alert
+        with self._database.read() as connection:
+            now = read_clock(connection)
+            over = alert_store.by_id(connection, alert.id).cancelled_at is not None or now >= alert.expires_at
+            if not (over or store.any_overdue(connection, claim.id, now)):
+                run.ready.extend(store.ready(connection, claim.id, now))
+                return
+        self._tidy(claim, run.channel, alert)
+        with self._database.read() as connection:
+            run.ready.extend(store.ready(connection, claim.id, read_clock(connection)))
 
     def _choose(
-        self, connection: Connection, channel: Channel, rows: Sequence[store.DeliveryRow], *, critical: bool
-    ) -> tuple[Choice | None, Sequence[store.DeliveryRow]]:
-        """The route of the chunk, and the rows of these that take it: most have tried none in vain."""
+        self, connection: Connection, channel: Channel, rows: Sequence[store.Ready], *, critical: bool
+    ) -> tuple[Choice | None, list[store.Ready]]:
+        """The route of the next chunk, and the rows of these that take it: most have tried none in vain."""
         candidates = self._channels.routes(channel)
         standings = self._routing.standings(connection)
         found: dict[str | None, Choice | None] = {}
@@ -320,69 +343,72 @@ class Deliverer:
             found[avoid] = standings.choose(candidates, frozenset((avoid or "").split(",")), critical=critical)
         first = next((choice for choice in found.values() if choice is not None), None)
         if first is None:
-            return None, rows
+            return None, list(rows)
         return first, [r for r in rows if found[r.avoid] == first]
 
-    def _envelope(self, channel: Channel, row: store.DeliveryRow, address: str) -> Envelope:
-        attempt = row.attempt + 1
-        token = tokens.sign(self._secret, "receipt", row.id, attempt)
+    def _envelope(self, channel: Channel, delivery: int, attempt: int, address: str) -> Envelope:
+        token = tokens.sign(self._secret, "receipt", delivery, attempt)
         return Envelope(
-            delivery=row.id,
+            delivery=delivery,
             attempt=attempt,
             address=address,
-            reference=reference(row.id),
-            link=f"{self._public_url}/m/{tokens.sign(self._secret, 'message', row.id)}",
+            reference=reference(delivery),
+            link=f"{self._public_url}/m/{tokens.sign(self._secret, 'message', delivery)}",
             receipt_url=f"{self._public_url}/api/v1/receipts/{channel.traits.name}?d={token}",
         )
 
-    def _mark(self, claim: batches.Claim, channel: Channel, rows: Sequence[store.DeliveryRow], usable: set[int]) -> set[int]:
+    def _mark(self, run: _Run, channel: Channel, rows: Sequence[store.Ready]) -> set[int]:
         """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
-        with self._fenced(claim) as connection:
-            alert = alert_store.hold(connection, claim.alert_id)
-            now = read_clock(connection)
-            if alert.cancelled_at is not None or now >= alert.expires_at:
-                return set()
-            still = {r.id: r for r in store.lock(connection, [r.id for r in rows])}
-            ready = [still[r.id] for r in rows if still[r.id].state is r.state and still[r.id].attempt == r.attempt]
-            reason = "the address was taken out of use"
-            skipped = [outcomes.unsent(r, State.SKIPPED, "disabled", reason) for r in ready if r.contact_id not in usable]
-            going = [r for r in ready if r.contact_id in usable]
-            store.keep_attempts(connection, going, now)
-            changes = [*(c for c in skipped if c), *(outcomes.mark(r, channel.route, now) for r in going)]
-            store.apply(connection, changes, now)
-            return {r.id for r in going}
+        gone = {r.id for r in rows}
+        run.ready = deque(r for r in run.ready if r.id not in gone)
+        first = [r.id for r in rows if r.attempt == 0 and r.usable]
+        try:
+            with self._database.write() as connection:
+                now = self._going(connection, run)
+                if now is None:
+                    return set()
+                if first:
+                    store.mark_first(connection, run.claim.id, first, channel.route, now)
+                rest = [r for r in rows if r.attempt > 0 or not r.usable]
+                return {*first, *self._mark_each(connection, channel, rest, now)}
+        except store.LostRace:  # one of them was cancelled, or proved to have arrived, since it was read
+            with self._database.write() as connection:
+                now = self._going(connection, run)
+                return set() if now is None else self._mark_each(connection, channel, rows, now)
 
-    def _send(
-        self,
-        channel: Channel,
-        alert: Row[Any],
-        message: Message,
-        chunk: Sequence[tuple[Envelope, Content]],
-        costs: dict[int, Cost],
-    ) -> None:
-        """Sends and commits outcomes as they come in, in groups."""
-        arrived: queue.SimpleQueue[tuple[AttemptId, Outcome] | None] = queue.SimpleQueue()
+    def _going(self, connection: Connection, run: _Run) -> int | None:
+        """Fenced, as in ``_fenced``: the time. None when the alert is over; then nothing more of the batch leaves."""
+        alert = batches.hold_with_alert(connection, run.claim, self._owner)
+        if alert is None:
+            raise LeaseLost
+        now = read_clock(connection)
+        if alert.cancelled_at is None and now < alert.expires_at:
+            return now
+        run.ready.clear()
+        return None
 
-        async def pump() -> None:
-            try:
-                async for result in channel.send(message, chunk):
-                    arrived.put(result)
-            finally:
-                arrived.put(None)
+    @staticmethod
+    def _mark_each(connection: Connection, channel: Channel, rows: Sequence[store.Ready], now: int) -> set[int]:
+        """The same for rows that are looked at one by one: they may have changed, or were tried before."""
+        if not rows:
+            return set()
+        still = {r.id: r for r in store.lock(connection, [r.id for r in rows])}
+        same = [r for r in rows if still[r.id].state == r.state and still[r.id].attempt == r.attempt]
+        reason = "the address was taken out of use"
+        skipped = [outcomes.unsent(still[r.id], State.SKIPPED, "disabled", reason) for r in same if not r.usable]
+        going = [still[r.id] for r in same if r.usable]
+        store.keep_attempts(connection, going, now)
+        changes = [*(c for c in skipped if c), *(outcomes.mark(r, channel.route, now) for r in going)]
+        store.apply(connection, changes, now)
+        return {r.id for r in going}
 
-        future = self._loop.submit(pump())
-        lanes = {e.delivery: channel.lanes(e, costs[e.delivery]) for e, _ in chunk}
-        for group in _groups(arrived):
-            self._rest(channel, group, lanes)
-            self._commit(channel, alert, group)
-        future.result()
-
-    def _rest(self, channel: Channel, group: Sequence[tuple[AttemptId, Outcome]], lanes: dict[int, Sequence[Lane]]) -> None:
+    def _rest(self, flight: Flight, group: Sequence[Result]) -> None:
         """Pauses for everybody what the provider told to wait: the whole route, or one lane of it (one push service)."""
+        channel = flight.channel
         waits: dict[str, float] = {}
         for (delivery, _), outcome in group:
             if isinstance(outcome, Throttled):
-                for key in [lane.key for lane in lanes[delivery]] or [channel.route]:
+                for key in [lane.key for lane in flight.lanes[delivery]] or [channel.route]:
                     waits[key] = max(outcome.retry_after, waits.get(key, 0.0))
         refused = next((o for _, o in group if isinstance(o, Rejected) and o.scope is Scope.CHANNEL), None)
         if not waits and refused is None:
@@ -403,34 +429,43 @@ class Deliverer:
 
         self._persist(write)
 
-    def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[tuple[AttemptId, Outcome]]) -> None:
+    def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
 
         self._routing.saw(channel.route, [outcome for _, outcome in group])
+        taken = [(*attempt, o.provider_id, o.cost) for attempt, o in group if isinstance(o, Accepted)]
 
         def write(connection: Connection) -> None:
-            rows = {r.id: r for r in store.lock(connection, [delivery for (delivery, _), _ in group])}
-            now = read_clock(connection)
-            ctx = self._context(connection, channel, alert, now)
-            changes = [
-                outcomes.after_outcome(rows[delivery], attempt, outcome, replace(ctx, jitter=random.random()))
-                for (delivery, attempt), outcome in group
-            ]
-            store.apply(connection, [c for c in changes if c is not None], now)
-            for (delivery, attempt), outcome in group:
-                if isinstance(outcome, Accepted) and attempt != rows[delivery].attempt:
-                    store.note_attempt(connection, delivery, attempt, provider_id=outcome.provider_id, cost=outcome.cost)
-            if any(isinstance(o, Accepted) for _, o in group):
+            left = group
+            if taken:
+                now = read_clock(connection)
+                due = now + int(channel.traits.receipt_deadline * 1000) if channel.traits.gives_receipts else None
+                moved = store.accept(connection, taken, due, now)
+                left = [result for result in group if result[0][0] not in moved]
                 routes.works_again(connection, channel.route)
-            bad = [
-                rows[delivery].contact_id
-                for (delivery, _), o in group
-                if isinstance(o, Rejected) and o.scope is Scope.ADDRESS
-            ]
-            if bad:
-                store.disable_contacts(connection, bad, "refused by the provider", now)
+            if left:
+                self._commit_each(connection, channel, alert, left)
 
         self._persist(write)
+
+    def _commit_each(self, connection: Connection, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
+        """Outcomes that need a look at their row: all but an acceptance that comes first."""
+        rows = {r.id: r for r in store.lock(connection, [delivery for (delivery, _), _ in group])}
+        now = read_clock(connection)
+        ctx = self._context(connection, channel, alert, now)
+        changes = [
+            outcomes.after_outcome(rows[delivery], attempt, outcome, replace(ctx, jitter=random.random()))
+            for (delivery, attempt), outcome in group
+        ]
+        store.apply(connection, [c for c in changes if c is not None], now)
+        for (delivery, attempt), outcome in group:
+            if isinstance(outcome, Accepted) and attempt != rows[delivery].attempt:
+                store.note_attempt(connection, delivery, attempt, provider_id=outcome.provider_id, cost=outcome.cost)
+        bad = [
+            rows[delivery].contact_id for (delivery, _), o in group if isinstance(o, Rejected) and o.scope is Scope.ADDRESS
+        ]
+        if bad:
+            store.disable_contacts(connection, bad, "refused by the provider", now)
 
     # ---- finding out -------------------------------------------------------------------------------------------
 
@@ -453,7 +488,7 @@ class Deliverer:
             elif isinstance(route, LooksUp):
                 envelopes = {
                     r.id: replace(
-                        self._envelope(route, replace(r, attempt=r.attempt - 1), addresses[r.contact_id][0]),
+                        self._envelope(route, r.id, r.attempt, addresses[r.contact_id][0]),
                         earlier=earlier.get(r.id, ()),
                     )
                     for r in mine
@@ -583,28 +618,3 @@ def message_of(alert: Row[Any]) -> Message:
 def _chunk_size(channel: Channel) -> int:
     rate = channel.traits.rate
     return channel.traits.chunk if rate is None else max(1, min(channel.traits.chunk, int(rate * CHUNK_SECONDS)))
-
-
-def _groups(
-    arrived: "queue.SimpleQueue[tuple[AttemptId, Outcome] | None]",
-) -> Iterator[list[tuple[AttemptId, Outcome]]]:
-    """Outcomes in groups of at most COMMIT_ROWS, none held back longer than COMMIT_EVERY seconds."""
-    group: list[tuple[AttemptId, Outcome]] = []
-    deadline = 0.0
-    while True:
-        try:
-            result = arrived.get(timeout=max(0.001, deadline - time.monotonic()) if group else None)
-        except queue.Empty:
-            yield group
-            group = []
-            continue
-        if result is None:
-            break
-        if not group:
-            deadline = time.monotonic() + COMMIT_EVERY
-        group.append(result)
-        if len(group) >= COMMIT_ROWS or time.monotonic() >= deadline:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -150,6 +150,8 @@ class Routing:
 
     def saw(self, route: str, outcomes: Sequence[Outcome]) -> None:
         """Counts answers to requests."""
+        if route not in self._watched:
+            return
         good = bad = 0
         for outcome in outcomes:
             match outcome:

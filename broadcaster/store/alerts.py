@@ -177,6 +177,9 @@ def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[in
     return {alert: int(n) for alert, n in connection.execute(query)}
 
 
+_NULL: Final = "\\N"
+
+
 def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """New deliveries: (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at) each."""
     names = "alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at"
@@ -186,9 +189,13 @@ def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> N
         return
     driver = connection.connection.driver_connection
     assert driver is not None
+    # Numbers and a state's name: nothing in them that COPY's text format escapes. The driver's rows cost four times this.
+    lines = "".join(
+        f"{alert}\t{batch}\t{contact}\t{recipient}\t{step}\t{state}\t{_NULL if due is None else due}\t{at}\n"
+        for alert, batch, contact, recipient, step, state, due, at in rows
+    )
     with driver.cursor() as cursor, cursor.copy(f"COPY deliveries ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+        copy.write(lines)
 
 
 # ---- reach over time -----------------------------------------------------------------------------------------------

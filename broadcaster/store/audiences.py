@@ -1,8 +1,7 @@
 """An audience as SQL over ``recipients``, at one directory revision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,8 +22,7 @@ from broadcaster.store.revisions import valid
 from broadcaster.store.tables import contacts, deliveries, group_members, groups, recipient_tags, recipients
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedContact:
+class PlannedContact(NamedTuple):
     """One address of one person in the audience. ``usable``: not opted out or disabled."""
 
     recipient_id: int

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, in
 
 from broadcaster.domain.lifecycle import STATES, State
 from broadcaster.store.database import is_postgresql, now_ms
-from broadcaster.store.tables import batches
+from broadcaster.store.tables import alerts, batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,18 @@ def hold(connection: Connection, claim: Claim, owner: str) -> bool:
     """Whether the lease is ours; if so nobody can take it before this transaction ends."""
     query = select(batches.c.id).where(*_mine(claim, owner)).with_for_update()
     return connection.execute(query).one_or_none() is not None
+
+
+def hold_with_alert(connection: Connection, claim: Claim, owner: str) -> Row[Any, Any] | None:
+    """Likewise; and its alert's ``cancelled_at`` and ``expires_at``, which nobody can change before the end either."""
+    both = "FOR UPDATE OF batches FOR SHARE OF alerts"
+    query = (
+        select(alerts.c.cancelled_at, alerts.c.expires_at)
+        .join_from(batches, alerts, alerts.c.id == batches.c.alert_id)
+        .where(*_mine(claim, owner))
+        .suffix_with(both, dialect="postgresql")
+    )
+    return connection.execute(query).one_or_none()
 
 
 def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | None) -> bool:

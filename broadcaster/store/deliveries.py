@@ -1,18 +1,21 @@
-"""Deliveries: reading the rows that are due, and the one guarded way to move them between states.
+"""Deliveries: reading the rows that are due, and the guarded ways to move them between states.
 
-Every transition goes through ``apply``: the rows' change, their events and their batches' counts in one transaction.
+Every transition goes through ``apply``: the rows' change, their events and their batches' counts in one transaction. The
+two that nearly every delivery makes, its first marking and its acceptance, have statements of their own that do the same
+without reading the rows first (``mark_first``, ``accept``).
 """
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, and_, case, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from broadcaster.domain.lifecycle import State, allowed
 from broadcaster.store.database import is_postgresql
-from broadcaster.store.tables import alerts, attempts, batches, contacts, deliveries, recipients
+from broadcaster.store.tables import alerts, attempts, contacts, deliveries, recipients
 
 
 class LostRace(Exception):
@@ -66,6 +69,18 @@ class Change:
     sent_at: int | None = None
 
 
+class Ready(NamedTuple):
+    """A delivery that may leave now, and no more of it than sending takes. ``usable``: its address was not disabled."""
+
+    id: int
+    contact_id: int
+    state: str
+    attempt: int
+    avoid: str | None
+    address: str
+    usable: bool
+
+
 _COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
 _FIELDS: Final = (
     "state", "next_at", "attempt", "tries", "lookups", "absences", "doubt", "void", "avoid", "route",
@@ -92,6 +107,78 @@ def due(connection: Connection, batch: int, states: Iterable[State], now: int, l
         deliveries.c.next_at <= now,
     )
     return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
+
+
+_READY: Final = """
+SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL
+FROM deliveries d JOIN contacts c ON c.id = d.contact_id
+WHERE d.batch_id = ? AND d.state IN ('queued', 'retrying') AND d.next_at <= ? ORDER BY d.id
+"""
+
+
+def ready(connection: Connection, batch: int, now: int) -> list[Ready]:
+    """What of the batch may leave now."""
+    return [Ready(*row) for row in connection.exec_driver_sql(_placeholders(connection, _READY), (batch, now))]
+
+
+def any_overdue(connection: Connection, batch: int, now: int) -> bool:
+    """Whether a receipt did not come in time, or the time to clear up a doubt has come."""
+    sql = "SELECT 1 FROM deliveries WHERE batch_id = ? AND state IN ('accepted', 'uncertain') AND next_at <= ? LIMIT 1"
+    return connection.exec_driver_sql(_placeholders(connection, sql), (batch, now)).first() is not None
+
+
+def mark_first(connection: Connection, batch: int, ids: Sequence[int], route: str, now: int) -> None:
+    """The first attempt of these begins: queued -> sending. Raises LostRace (roll back) if any was no longer so."""
+    wanted, given = ("= ANY(?::bigint[])", _array(ids)) if is_postgresql(connection) else (_IN_JSON, json.dumps(ids))
+    sql = (
+        "UPDATE deliveries SET state = 'sending', attempt = 1, next_at = NULL, route = ?, sent_at = ?, updated_at = ?"
+        f" WHERE state = 'queued' AND attempt = 0 AND id {wanted}"
+    )
+    changed = connection.exec_driver_sql(_placeholders(connection, sql), (route, now, now, given)).rowcount
+    if changed != len(ids):
+        raise LostRace(f"{len(ids) - changed} of {len(ids)} rows had changed")
+    _append_same(connection, ids, [1] * len(ids), now, State.QUEUED, State.SENDING)
+    _shift(connection, batch, {State.QUEUED: -len(ids), State.SENDING: len(ids)}, None)
+
+
+_ACCEPT: Final = """
+UPDATE deliveries SET state = 'accepted', next_at = ?, updated_at = ?, code = NULL, reason = NULL,
+  provider_id = coalesce(v.provider_id, deliveries.provider_id), cost = coalesce(v.cost, deliveries.cost)
+FROM {given}
+WHERE deliveries.id = v.id AND deliveries.attempt = v.attempt AND state = 'sending' AND void < v.attempt
+RETURNING deliveries.id, deliveries.attempt, deliveries.batch_id
+"""
+
+
+def accept(
+    connection: Connection, taken: Sequence[tuple[int, int, str | None, int | None]], due: int | None, now: int
+) -> set[int]:
+    """Those of ``taken`` (delivery, attempt, provider's id, cost) that were still being sent in that attempt are accepted.
+
+    ``due``: by when a receipt must come. Returns what it moved; of the others there is something else to be said.
+    """
+    columns = [list(column) for column in zip(*sorted(taken), strict=True)]
+    if is_postgresql(connection):
+        v = "unnest(?::bigint[], ?::smallint[], ?::text[], ?::bigint[]) AS v(id, attempt, provider_id, cost)"
+        given = [_array(column) for column in columns]
+    else:
+        v = f"(SELECT {_JSON_COLUMNS} FROM json_each(?)) AS v"
+        given = [json.dumps(list(zip(*columns, strict=True)))]
+    sql = _placeholders(connection, _ACCEPT.format(given=v))
+    moved = connection.exec_driver_sql(sql, (due, now, *given)).all()
+    if moved:
+        ids, attempts_of, of_batch = zip(*moved, strict=True)
+        _append_same(connection, ids, attempts_of, now, State.SENDING, State.ACCEPTED)
+        for batch, n in sorted(Counter(of_batch).items()):
+            _shift(connection, batch, {State.SENDING: -n, State.ACCEPTED: n}, due)
+    return {row[0] for row in moved}
+
+
+#: For SQLite, which takes no arrays.
+_IN_JSON: Final = "IN (SELECT value FROM json_each(?))"
+_JSON_COLUMNS: Final = ", ".join(
+    f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(("id", "attempt", "provider_id", "cost"))
+)
 
 
 def in_state(connection: Connection, batch: int, states: Iterable[State], limit: int = 5000) -> list[DeliveryRow]:
@@ -203,7 +290,7 @@ def _update_postgresql(connection: Connection, changes: Sequence[Change], at: in
         " WHERE d.id = v.id AND d.state = v.old_state AND d.attempt = v.old_attempt"
     )
     columns = list(zip(*((*_values(c), c.row.id, c.row.state.value, c.row.attempt) for c in changes), strict=True))
-    return connection.exec_driver_sql(sql, (at, *(list(column) for column in columns))).rowcount
+    return connection.exec_driver_sql(sql, (at, *(_array(column) for column in columns))).rowcount
 
 
 def _append_events(connection: Connection, moved: Sequence[Change], at: int) -> None:
@@ -215,9 +302,23 @@ def _append_events(connection: Connection, moved: Sequence[Change], at: int) -> 
         types = ("bigint", "smallint", "bigint", "text", "text", "text", "text")
         arrays = ", ".join(f"%s::{t}[]" for t in types)
         sql = f"INSERT INTO delivery_events ({names}) SELECT * FROM unnest({arrays})"
-        connection.exec_driver_sql(sql, tuple(list(column) for column in zip(*rows, strict=True)))
+        connection.exec_driver_sql(sql, tuple(_array(column) for column in zip(*rows, strict=True)))
     else:
         connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?,?,?)", rows)
+
+
+def _append_same(
+    connection: Connection, ids: Sequence[int], attempts_of: Sequence[int], at: int, old: State, new: State
+) -> None:
+    """The same event for each of these."""
+    names = "delivery_id, attempt, at, old, new"
+    if is_postgresql(connection):
+        given = "unnest(%s::bigint[], %s::smallint[]) AS v(id, n)"
+        sql = f"INSERT INTO delivery_events ({names}) SELECT v.id, v.n, %s, %s, %s FROM {given}"
+        connection.exec_driver_sql(sql, (at, old.value, new.value, _array(ids), _array(attempts_of)))
+    else:
+        rows = [(delivery, n, at, old.value, new.value) for delivery, n in zip(ids, attempts_of, strict=True)]
+        connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?)", rows)
 
 
 def _move_counts(connection: Connection, moved: Sequence[Change]) -> None:
@@ -229,13 +330,34 @@ def _move_counts(connection: Connection, moved: Sequence[Change]) -> None:
         deltas[change.row.batch_id][change.row.state] -= 1
         deltas[change.row.batch_id][change.new] += 1
     for batch in sorted(deltas):  # always in this order, so that two transactions never wait for each other
-        values: dict[str, Any] = {f"n_{s}": batches.c[f"n_{s}"] + n for s, n in deltas[batch].items() if n}
-        due = soonest.get(batch)
-        if due is not None:  # late evidence may give a batch that was done something to look at again
-            later = or_(batches.c.next_at.is_(None), batches.c.next_at > due)
-            values["next_at"] = case((later, due), else_=batches.c.next_at)
-        if values:
-            connection.execute(batches.update().where(batches.c.id == batch).values(**values))
+        _shift(connection, batch, deltas[batch], soonest.get(batch))
+
+
+def _shift(connection: Connection, batch: int, deltas: Mapping[State, int], due: int | None) -> None:
+    """Moves a batch's counts. ``due``: late evidence may give a batch that was done something to look at again."""
+    moves = {state: n for state, n in deltas.items() if n}
+    sets = [f"n_{state} = n_{state} + ?" for state in moves]
+    values: list[Any] = list(moves.values())
+    if due is not None:
+        sets.append("next_at = CASE WHEN next_at IS NULL OR next_at > ? THEN ? ELSE next_at END")
+        values += [due, due]
+    if sets:
+        sql = _placeholders(connection, f"UPDATE batches SET {', '.join(sets)} WHERE id = ?")
+        connection.exec_driver_sql(sql, (*values, batch))
+
+
+_ESCAPED: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
+
+
+def _array(values: Iterable[Any]) -> str:
+    """PostgreSQL's text form of an array (PostgreSQL 8.15.6): the driver writes lists five times as slowly."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return f'"{value.translate(_ESCAPED)}"' if isinstance(value, str) else str(value)
 
 
 def _placeholders(connection: Connection, sql: str) -> str:

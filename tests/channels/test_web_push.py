@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 from py_vapid.jwt import decode
+from yarl import URL
 
 from broadcaster.channels.endpoints import Allowed
 from broadcaster.channels.push import KEY_MISMATCH, PUSH_STATUSES, WebPush, generate_vapid, public_key, topic
@@ -221,12 +222,12 @@ def test_one_signature_serves_an_origin_until_well_before_its_end() -> None:
     now = [1_800_000_000.0]
     channel = push("http://127.0.0.1:1")
     channel._clock = lambda: now[0]
-    first = channel._authorization("https://a.example", now[0])
-    assert channel._authorization("https://b.example", now[0]) != first
+    first = channel._authorization(URL("https://a.example"), now[0])
+    assert channel._authorization(URL("https://b.example"), now[0]) != first
     now[0] += 6 * 3600 - 1
-    assert channel._authorization("https://a.example", now[0]) == first
+    assert channel._authorization(URL("https://a.example"), now[0]) == first
     now[0] += 2
-    renewed = channel._authorization("https://a.example", now[0])
+    renewed = channel._authorization(URL("https://a.example"), now[0])
     fields = dict(part.split("=", 1) for part in renewed.partition(" ")[2].split(","))
     assert decode(fields["t"], fields["k"])["exp"] == int(now[0]) + 12 * 3600
 

@@ -17,8 +17,9 @@ from broadcaster.domain.outcomes import Absent, Accepted, Deferred, Finding, Out
 from broadcaster.queue import WakeUps
 from broadcaster.services import delivering, routing
 from broadcaster.services.alerts import Alerts, Draft, Step
-from broadcaster.services.delivering import Deliverer, Loop
+from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory, Person
+from broadcaster.services.flights import Loop
 from broadcaster.services.keys import Keys
 from broadcaster.services.planning import Planner
 from broadcaster.services.ratelimit import Granted, RateLimiter

@@ -342,7 +342,7 @@ def test_mutation_a_batch_that_is_not_fenced_breaks_them(engine: Engine) -> None
         return (tables.batches.c.id == claim.id,)
 
     with mock.patch.object(batches, "_mine", not_fenced), pytest.raises(AssertionError):
-        run(engine, 100)
+        run(engine, 500)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -352,4 +352,4 @@ def test_mutation_evidence_of_a_lower_rank_breaks_them(engine: Engine) -> None:
         mock.patch.object(outcomes, "raised", lambda old, evidence: evidence),
         pytest.raises(ValueError, match="no way from"),
     ):
-        run(engine, 100)
+        run(engine, 500)
