@@ -9,6 +9,8 @@ import base64
 import binascii
 import hashlib
 import json
+import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ RENEW_SECONDS: Final = 6 * 3600
 #: Characters of JSON: an endpoint and two keys.
 LONGEST_SUBSCRIPTION: Final = 4096
 LONGEST_TTL: Final = 28 * 86_400
+_FREE: Final = Cost()
 URGENCY: Final = {Severity.CRITICAL: "high", Severity.HIGH: "high", Severity.NORMAL: "normal", Severity.LOW: "low"}
 
 #: Answers by status (RFC 8030 §5 and §7.3, RFC 8292 §4.2). Only 404 and 410 say that a subscription is gone.
@@ -148,11 +151,12 @@ class WebPush:
     def render(self, message: Message, to: Envelope) -> Content:
         """The declarative shape (https://webkit.org/blog/16535/): Safari shows it, other browsers' workers read it."""
         urls = len(to.link.encode()) + len(to.receipt_url.encode()) + len(to.reference)
-        title, body = self._words(message, urls)
-        return Content(f"{title}\n{body}", _payload(message, title, body, to.link, to.receipt_url, to.reference))
+        text, template = self._words(message, urls)
+        own = {_LINK: to.link, _RECEIPT: to.receipt_url, _REFERENCE: to.reference}
+        return Content(text, "".join(_compact(own[part])[1:-1] if part in own else part for part in template).encode())
 
     def quote(self, content: Content) -> Cost:  # noqa: ARG002
-        return Cost()
+        return _FREE
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:
         if self._config.rate_per_host is None:
@@ -351,25 +355,36 @@ def _payload(message: Message, title: str, body: str, link: str, receipt: str, r
     return _compact({"web_push": 8030, "notification": notification}).encode()
 
 
-def _words(message: Message, urls: int) -> tuple[str, str]:
-    """Title and body; the body shortened so that the payload stays within AIM.
+#: Where a recipient's own parts stand in the payload that all share. No text can hold these by chance or by design.
+_LINK, _RECEIPT, _REFERENCE = (secrets.token_hex(16) for _ in range(3))
+_PARTS: Final = re.compile(f"({_LINK}|{_RECEIPT}|{_REFERENCE})")
+
+
+def _words(message: Message, urls: int) -> tuple[str, tuple[str, ...]]:
+    """The text, and the payload cut at the recipient's own parts; the body shortened so that it stays within AIM.
 
     ``urls`` is what a recipient's own parts take in bytes: the same for most, so that recipients share the work.
     """
     title = f"{'DRILL: ' if message.drill else ''}{' '.join(message.title.split())}"
-    body = message.body.strip()
     room = AIM - len(_payload(message, title, "", "", "", "x" * 7)) - urls
+    body = _shortened(message.body.strip(), room)
+    payload = _payload(message, title, body, _LINK, _RECEIPT, _REFERENCE).decode()
+    return f"{title}\n{body}", tuple(_PARTS.split(payload))
+
+
+def _shortened(body: str, room: int) -> str:
+    """The longest beginning of the body that takes at most ``room`` bytes in JSON."""
 
     def fits(text: str) -> bool:
         return len(_compact(text).encode()) - 2 <= room
 
     if fits(body):
-        return title, body
+        return body
     low, high = 0, len(body)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(body[:middle] + "…") else (low, middle - 1)
-    return title, body[:low].rstrip() + "…" if low else ""
+    return body[:low].rstrip() + "…" if low else ""
 
 
 def _host(request: "_Request | Rejected | Exception") -> str:

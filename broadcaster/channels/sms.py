@@ -140,9 +140,11 @@ class TwilioSms:
         return self._numbers.parse(raw)
 
     def render(self, message: Message, to: Envelope) -> Content:
-        return Content(self._wording.text(message, to))
+        return Content(*self._wording.quoted(message, to, self._config.price_per_segment_micros))
 
     def quote(self, content: Content) -> Cost:
+        if isinstance(content.payload, Cost):
+            return content.payload
         return sms_text.quote(content.text, self._config.price_per_segment_micros)
 
     def lanes(self, to: Envelope, cost: Cost) -> Sequence[Lane]:  # noqa: ARG002

@@ -50,6 +50,7 @@ class Wording:
         self._max_segments = max_segments
         self._segments = segments
         self._head = lru_cache(maxsize=256)(self._head_uncached)
+        self._quote = lru_cache(maxsize=256)(self._quote_uncached)
 
     def text(self, message: Message, to: Envelope) -> str:
         """Source, what happened and what to do, time, reference, link; the drill marker first.
@@ -58,6 +59,19 @@ class Wording:
         """
         tail = f"{mark(to)} {to.link}"
         return f"{self._head(message, len(tail), gsm.encoding(tail))} {tail}"
+
+    def quoted(self, message: Message, to: Envelope, price_per_segment_micros: int) -> tuple[str, Cost]:
+        """The text and what it costs, which is the same for everybody whose own part is as long and plain."""
+        tail = f"{mark(to)} {to.link}"
+        code = gsm.encoding(tail)
+        head = self._head(message, len(tail), code)
+        text = f"{head} {tail}"
+        if code != gsm.GSM_7 or not gsm.EXTENSION.isdisjoint(tail):
+            return text, quote(text, price_per_segment_micros)
+        return text, self._quote(head, len(tail), price_per_segment_micros)
+
+    def _quote_uncached(self, head: str, tail: int, price_per_segment_micros: int) -> Cost:
+        return quote(f"{head} {'x' * tail}", price_per_segment_micros)
 
     def _head_uncached(self, message: Message, tail: int, tail_encoding: str) -> str:
         at = datetime.fromtimestamp(message.sent_at / 1000, self._zone).strftime("%H:%M")

@@ -6,7 +6,6 @@ does not: either of them.
 
 import asyncio
 import queue
-import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -44,7 +43,7 @@ class Air:
     def __init__(self, loop: Loop, message: Message) -> None:
         self._loop = loop
         self._message = message
-        self._arrived: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[list[Result] | None] = queue.SimpleQueue()
         self._turn = asyncio.Lock()  # first come, first served: outcomes arrive flight by flight
         self._flying: deque[tuple[Flight, Future[Any]]] = deque()
         self._landed: list[Future[Any]] = []
@@ -59,22 +58,12 @@ class Air:
 
     def outcomes(self) -> tuple[Flight, list[Result]]:
         """The next outcomes of the flight that left first, COMMIT_ROWS at most, none held back longer than COMMIT_EVERY;
-        fewer, or none, when it lands."""
+        none when it lands."""
         flight = self._flying[0][0]
-        group: list[Result] = []
-        deadline = 0.0
-        while len(group) < COMMIT_ROWS:
-            try:
-                result = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()) if group else None)
-            except queue.Empty:
-                break
-            if result is None:
-                self._landed.append(self._flying.popleft()[1])
-                break
-            if not group:
-                deadline = time.monotonic() + COMMIT_EVERY
-            group.append(result)
-        return flight, group
+        group = self._arrived.get()
+        if group is None:
+            self._landed.append(self._flying.popleft()[1])
+        return flight, group or []
 
     def check(self) -> None:
         """Raises what broke a flight off, once its outcomes are safe."""
@@ -82,9 +71,28 @@ class Air:
             self._landed.pop(0).result()
 
     async def _fly(self, flight: Flight) -> None:
+        # Handed over in groups: a thread that is woken for each answer costs more than the answer.
+        group: list[Result] = []
+        timer: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+
+        def hand_over() -> None:
+            nonlocal group, timer
+            if timer is not None:
+                timer.cancel()
+                timer = None
+            if group:
+                self._arrived.put(group)
+                group = []
+
         try:
             async with self._turn:
                 async for result in flight.channel.send(self._message, flight.chunk):
-                    self._arrived.put(result)
+                    group.append(result)
+                    if len(group) >= COMMIT_ROWS:
+                        hand_over()
+                    elif timer is None:
+                        timer = loop.call_later(COMMIT_EVERY, hand_over)
         finally:
+            hand_over()
             self._arrived.put(None)
