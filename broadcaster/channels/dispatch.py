@@ -24,6 +24,8 @@ IN_FLIGHT: Final = 64
 #: Shorter waits than this are left to the next reading of the clock.
 _TICK: Final = 0.0005
 
+_RECALLED: Final = Deferred("recalled", "Its route was told to wait before it could leave")
+
 Item = TypeVar("Item")
 
 
@@ -93,6 +95,8 @@ async def _one(
     envelope: Envelope, item: Item, send: Callable[[Envelope, Item], Awaitable[Outcome]], brake: _Brake
 ) -> Outcome:
     def check() -> Outcome | None:
+        if envelope.recalled:
+            return _RECALLED
         if wire.boottime() > envelope.not_after:
             return Deferred("lease_expired", "The lease ended before the request could be written")
         return brake.read()
@@ -116,7 +120,7 @@ async def _one(
 
 async def _slot(envelope: Envelope, brake: _Brake) -> None:
     """Waits for ``not_before``, unless the brake is pulled or the slot lies behind the lease's end."""
-    while (wait := envelope.not_before - wire.boottime()) > _TICK:
+    while (wait := envelope.not_before - wire.boottime()) > _TICK and not envelope.recalled:
         if envelope.not_before > envelope.not_after:
             raise wire.NotWritten(Deferred("lease_expired", "The slot lies after the lease's end"))
         try:

@@ -56,7 +56,7 @@ class InvalidAddress(ValueError):
 
 @dataclass(slots=True)
 class Envelope:
-    """One attempt of one delivery, as the engine hands it to a channel. Only its times are set later than the rest."""
+    """One attempt of one delivery, as the engine hands it to a channel. Its times are set later, and it may be recalled."""
 
     delivery: int
     attempt: int
@@ -67,6 +67,7 @@ class Envelope:
     earlier: tuple[str, ...] = ()  # the provider's ids of attempts before this one: a look-up must not take them for it
     not_before: float = 0.0  # CLOCK_BOOTTIME seconds: the rate limiter's slot
     not_after: float = float("inf")  # CLOCK_BOOTTIME seconds: the lease's end; nothing is written to a socket after it
+    recalled: bool = False  # set when its route is told to wait: nothing is written to a socket any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 #: Codes of our own making: they say nothing about the provider.
-OURS: Final = frozenset({"lease_expired", "internal_error"})
+OURS: Final = frozenset({"lease_expired", "recalled", "internal_error"})
 
 
 class Scope(StrEnum):

@@ -40,7 +40,12 @@ LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
 NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
 CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
 CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
-OVERLAP: Final = 0.05  # s: the next chunk is marked while one flies, unless its turn at the rate limit is later than this
+OVERLAP: Final = 0.05  # s: the next chunk is marked while one flies, unless that one's turn comes later than this
+PAUSE_LOOK: Final = 0.05  # s between looks, while messages wait for their turn, whether their route was told to wait
+#: A provider that answers slowly gets more chunks at once, up to WIDEST, until the process sends AIM_RATE a second.
+AIM_RATE: Final = 2_000
+WIDEST: Final = 4
+WIDE_CHUNK: Final = 64  # smaller ones tell nothing of it
 SPLIT_LOSSES: Final = 5  # leases lost in a row: from then on each of its deliveries is a batch of its own
 POISON_LOSSES: Final = 8
 LOOKUPS_AT_ONCE: Final = 20
@@ -100,6 +105,7 @@ class Deliverer:
         self._public_url = public_url
         self._routing = routing or Routing(database, channels)
         self._current: tuple[batches.Claim, float] | None = None
+        self._widths: dict[str, int] = {}  # by route
         self._stopping = threading.Event()
         self.consumed = 0
 
@@ -263,15 +269,14 @@ class Deliverer:
 
     def _send_all(self, run: _Run, until: float, give_way: Callable[[], bool]) -> None:
         """Chunk after chunk, the next one marked while one is in the air. What is in the air always lands."""
-        air = Air(self._loop, run.message)
-        ahead = 1
+        width = self._widths.get(run.channel.route, 1)
+        air = Air(self._loop, run.message, width)
         try:
             while True:
-                while not run.over and air.flights < ahead and not self._stopping.is_set():
-                    flight, waits = self._next_chunk(run)
+                while not run.over and not self._stopping.is_set() and self._room(air, width):
+                    flight = self._next_chunk(run)
                     if flight is not None:
                         air.take_off(flight)
-                    ahead = 1 if waits > OVERLAP else 2
                     run.over = run.over or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
                 if not air.flights:
                     break
@@ -281,14 +286,33 @@ class Deliverer:
                 self._land(run, air)
         air.check()
 
-    def _land(self, run: _Run, air: Air) -> None:
-        flight, group = air.outcomes()
-        if group:
-            self._rest(flight, group)
-            self._commit(flight.channel, run.alert, group)
+    @staticmethod
+    def _room(air: Air, width: int) -> bool:
+        """Whether another chunk may be marked: not while one waits for its turn, since then the next would only wait too."""
+        flights = air.flights
+        return len(flights) <= width and not any(f.paced for f in flights)
 
-    def _next_chunk(self, run: _Run) -> tuple[Flight | None, float]:
-        """The next chunk, marked, and how long its last message waits for its turn (s). Sets ``run.over`` at the end."""
+    def _land(self, run: _Run, air: Air) -> None:
+        """Commits the next outcomes; recalls what is in the air on a route that was told to wait, here or elsewhere."""
+        paced = [f for f in air.flights if f.paced]
+        landed = air.outcomes(PAUSE_LOOK if paced else None)
+        if landed is None:
+            for other in paced:
+                if self._limiter.paused(other.keys):
+                    other.recall()
+            return
+        flight, group = landed
+        if group:
+            told = self._rest(flight, group)
+            for other in air.flights:
+                if other is not flight and not told.isdisjoint(other.keys):
+                    other.recall()
+            self._commit(flight.channel, run.alert, group)
+        elif len(flight.chunk) >= WIDE_CHUNK and not flight.paced:
+            self._widths[flight.channel.route] = min(WIDEST, 1 + int(flight.seconds * AIM_RATE / len(flight.chunk)))
+
+    def _next_chunk(self, run: _Run) -> Flight | None:
+        """The next chunk, marked. None, and ``run.over`` set: there is none, or it has to wait."""
         claim, critical = run.claim, run.claim.priority == 0
         if not run.ready:
             self._read(run)
@@ -299,7 +323,7 @@ class Deliverer:
                 choice, rows = self._choose(connection, run.channel, run.ready, critical=critical)
         if not rows or choice is None:
             run.over, run.put_back = True, PutBack(NO_ROUTE_WAIT, None) if rows else None
-            return None, 0.0
+            return None
         channel = choice.channel
         rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
         envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
@@ -308,7 +332,7 @@ class Deliverer:
         answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if run.fresh else CHUNK_HORIZON)
         if isinstance(answer, Booked):
             run.over, run.put_back = True, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
-            return None, 0.0
+            return None
         run.fresh = False
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(run, channel, rows)
@@ -316,8 +340,9 @@ class Deliverer:
         for envelope, delay in zip(envelopes, answer.delays, strict=True):
             envelope.not_before, envelope.not_after = start + delay, end
         chunk = [pair for pair in zip(envelopes, contents, strict=True) if pair[0].delivery in marked]
-        flight = Flight(channel, chunk, dict(zip([r.id for r in rows], lanes, strict=True))) if chunk else None
-        return flight, max(answer.delays)
+        if not chunk:
+            return None
+        return Flight(channel, chunk, dict(zip([r.id for r in rows], lanes, strict=True)), max(answer.delays) > OVERLAP)
 
     def _read(self, run: _Run) -> None:
         """What of the batch may leave now, once time and operators have had their say."""
@@ -402,8 +427,11 @@ class Deliverer:
         store.apply(connection, changes, now)
         return {r.id for r in going}
 
-    def _rest(self, flight: Flight, group: Sequence[Result]) -> None:
-        """Pauses for everybody what the provider told to wait: the whole route, or one lane of it (one push service)."""
+    def _rest(self, flight: Flight, group: Sequence[Result]) -> set[str]:
+        """Pauses for everybody what the provider told to wait: the whole route, or one lane of it (one push service).
+
+        Returns what it paused.
+        """
         channel = flight.channel
         waits: dict[str, float] = {}
         for (delivery, _), outcome in group:
@@ -412,7 +440,7 @@ class Deliverer:
                     waits[key] = max(outcome.retry_after, waits.get(key, 0.0))
         refused = next((o for _, o in group if isinstance(o, Rejected) and o.scope is Scope.CHANNEL), None)
         if not waits and refused is None:
-            return
+            return set()
         for key, seconds in waits.items():
             self._limiter.pause([key], seconds)
 
@@ -428,6 +456,7 @@ class Deliverer:
                 log.critical("delivering.route_refused", route=channel.route, code=refused.code, reason=refused.reason)
 
         self._persist(write)
+        return {*waits, *([channel.route] if refused is not None else [])}
 
     def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""

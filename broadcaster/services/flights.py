@@ -6,7 +6,7 @@ does not: either of them.
 
 import asyncio
 import queue
-from collections import deque
+import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,41 +28,59 @@ class Loop(Protocol):
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]": ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Flight:
-    """One chunk under way on one route. ``lanes``: delivery -> the rate limits that it passed."""
+    """One chunk under way on one route.
+
+    ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them. ``seconds``: how
+    long it was being sent, once it has landed.
+    """
 
     channel: Channel
     chunk: Sequence[tuple[Envelope, Content]]
     lanes: dict[int, Sequence[Lane]]
+    paced: bool = False
+    seconds: float = 0.0
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What a pause of concerns it: its route, and its lanes."""
+        return frozenset({self.channel.route, *(lane.key for lanes in self.lanes.values() for lane in lanes)})
+
+    def recall(self) -> None:
+        """What is not yet written to a socket stays here."""
+        for envelope, _ in self.chunk:
+            envelope.recalled = True
 
 
 class Air:
-    """The flights of one batch, sent one after the other in the order in which they took off."""
+    """The flights of one batch, ``width`` of them at once, in the order in which they took off."""
 
-    def __init__(self, loop: Loop, message: Message) -> None:
+    def __init__(self, loop: Loop, message: Message, width: int = 1) -> None:
         self._loop = loop
         self._message = message
-        self._arrived: queue.SimpleQueue[list[Result] | None] = queue.SimpleQueue()
-        self._turn = asyncio.Lock()  # first come, first served: outcomes arrive flight by flight
-        self._flying: deque[tuple[Flight, Future[Any]]] = deque()
+        self._arrived: queue.SimpleQueue[tuple[Flight, list[Result] | None]] = queue.SimpleQueue()
+        self._turn = asyncio.Semaphore(width)  # first come, first served
+        self._flying: dict[Flight, Future[Any]] = {}
         self._landed: list[Future[Any]] = []
 
     @property
-    def flights(self) -> int:
-        """How many have not landed."""
-        return len(self._flying)
+    def flights(self) -> Sequence[Flight]:
+        """Those that have not landed."""
+        return list(self._flying)
 
     def take_off(self, flight: Flight) -> None:
-        self._flying.append((flight, self._loop.submit(self._fly(flight))))
+        self._flying[flight] = self._loop.submit(self._fly(flight))
 
-    def outcomes(self) -> tuple[Flight, list[Result]]:
-        """The next outcomes of the flight that left first, COMMIT_ROWS at most, none held back longer than COMMIT_EVERY;
-        none when it lands."""
-        flight = self._flying[0][0]
-        group = self._arrived.get()
+    def outcomes(self, patience: float | None = None) -> tuple[Flight, list[Result]] | None:
+        """The next outcomes of a flight, COMMIT_ROWS at most, none held back longer than COMMIT_EVERY; an empty list when
+        it has landed. None: nothing came within ``patience`` seconds."""
+        try:
+            flight, group = self._arrived.get(timeout=patience)
+        except queue.Empty:
+            return None
         if group is None:
-            self._landed.append(self._flying.popleft()[1])
+            self._landed.append(self._flying.pop(flight))
         return flight, group or []
 
     def check(self) -> None:
@@ -82,17 +100,19 @@ class Air:
                 timer.cancel()
                 timer = None
             if group:
-                self._arrived.put(group)
+                self._arrived.put((flight, group))
                 group = []
 
         try:
             async with self._turn:
+                began = time.monotonic()
                 async for result in flight.channel.send(self._message, flight.chunk):
                     group.append(result)
                     if len(group) >= COMMIT_ROWS:
                         hand_over()
                     elif timer is None:
                         timer = loop.call_later(COMMIT_EVERY, hand_over)
+                flight.seconds = time.monotonic() - began
         finally:
             hand_over()
-            self._arrived.put(None)
+            self._arrived.put((flight, None))

@@ -7,7 +7,7 @@ keeps to its share, rate divided by live processes; both start empty, so a chang
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,7 +93,7 @@ class RateLimiter:
         return Booked(starts) if isinstance(starts, float) else Granted(tuple(_spread(lanes, starts)))
 
     def pause(self, keys: Sequence[str], seconds: float) -> None:
-        """Nothing more leaves on these lanes for that long: a provider said so."""
+        """Nothing more leaves on these lanes for that long: a provider said so. ``paused`` tells it to those under way."""
         with self._lock:
             for key in keys:
                 self._local[key] = max(self._local.get(key, 0.0), time.monotonic() + seconds)
@@ -101,8 +101,19 @@ class RateLimiter:
             for key in keys:
                 until = int((time.time() + seconds) * 1e6)
                 self._redis.set(self._prefix + key, until, px=int(seconds * 1000) + 60_000)
+                self._redis.set(f"{self._prefix}paused:{key}", 1, px=max(1, int(seconds * 1000)))
         except RedisError:
             self._lose()
+
+    def paused(self, keys: Iterable[str]) -> bool:
+        """Whether any process was told to wait on one of these, and it still holds. False while Redis is away."""
+        if self.lost:
+            return False
+        try:
+            return bool(self._redis.exists(*(f"{self._prefix}paused:{key}" for key in keys)))
+        except RedisError:
+            self._lose()
+            return False
 
     def _book(self, durations: dict[str, float], horizon: float) -> dict[str, float] | float:
         if not self._shared_loss and self._may_try():

@@ -102,6 +102,26 @@ def test_a_slot_behind_the_leases_end_is_not_waited_for() -> None:
     run(main())
 
 
+def test_what_is_recalled_before_its_turn_is_not_written() -> None:
+    async def main() -> None:
+        chunk = envelopes(5)
+        written = []
+
+        async def send(to: Envelope, item: int) -> Outcome:
+            written.append(item)
+            for envelope, _ in chunk:
+                envelope.recalled = True
+            return Accepted()
+
+        found = dict([pair async for pair in dispatch(chunk, send, in_flight=1)])
+        assert written == [1]
+        assert found.pop((1, 1)) == Accepted()
+        assert {outcome.code for outcome in found.values() if isinstance(outcome, Deferred)} == {"recalled"}
+        assert len(found) == 4
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
