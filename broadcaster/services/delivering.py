@@ -28,7 +28,7 @@ from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
 from broadcaster.services.flights import Air, Flight, Loop, Result
 from broadcaster.services.ratelimit import Booked, RateLimiter
-from broadcaster.services.routing import Choice, Routing
+from broadcaster.services.routing import Choice, Routing, Standings
 from broadcaster.store import alerts as alert_store
 from broadcaster.store import batches, routes
 from broadcaster.store import deliveries as store
@@ -64,14 +64,20 @@ class PutBack:
 
 @dataclass(slots=True)
 class _Run:
-    """One batch being worked on. ``ready`` is what of it may leave, as it was read; ``over``: nothing more of it does."""
+    """One batch being worked on.
+
+    ``ready`` is what of it may leave, as it was read; ``over``: nothing more of it does. ``abandoned``: a former owner may
+    have left something. ``untidy``: time, an operator or a doubt has a say first. ``standings``: as just read.
+    """
 
     claim: batches.Claim
     channel: Channel
     alert: Row[Any]
     message: Message
     ready: deque[store.Ready] = field(default_factory=deque)
-    read: bool = False
+    standings: Standings | None = None
+    abandoned: bool = False
+    untidy: bool = False
     fresh: bool = True
     over: bool = False
     put_back: PutBack | None = None
@@ -141,8 +147,9 @@ class Deliverer:
             )
             if claim is None:
                 return False
+            run = self._begin(connection, claim)
         with self._leased(claim):
-            self._run(claim, until, give_way)
+            self._run(run, until, give_way)
         self.consumed += 1
         return True
 
@@ -199,15 +206,31 @@ class Deliverer:
         assert self._current is not None
         return self._current[1] + LEASE_MS[claim.priority == 0] / 1000
 
-    def _run(self, claim: batches.Claim, until: float, give_way: Callable[[], bool]) -> None:
-        with self._database.read() as connection:
-            alert = alert_store.by_id(connection, claim.alert_id)
+    def _begin(self, connection: Connection, claim: batches.Claim) -> _Run:
+        """What the batch is about and what of it may leave now, read while it is claimed."""
+        alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
         run = _Run(claim, channel, alert, message_of(alert))
-        abandoned = claim.sending > 0 or claim.losses >= SPLIT_LOSSES
-        if not (abandoned and self._recover(claim, channel, alert)):
+        now = read_clock(connection)
+        over = alert.cancelled_at is not None or now >= alert.expires_at
+        run.abandoned = claim.sending > 0 or claim.losses >= SPLIT_LOSSES
+        run.untidy = over or run.abandoned or store.any_overdue(connection, claim.id, now)
+        if not run.untidy:
+            run.ready.extend(store.ready(connection, claim.id, now))
+            run.standings = self._routing.standings(connection)
+        return run
+
+    def _run(self, run: _Run, until: float, give_way: Callable[[], bool]) -> None:
+        """One pass over what is due. What becomes due meanwhile makes the batch due again (``_give_back``)."""
+        claim, channel, alert = run.claim, run.channel, run.alert
+        if not (run.abandoned and self._recover(claim, channel, alert)):
+            if run.untidy:
+                self._tidy(claim, channel, alert)
+                with self._database.read() as connection:
+                    run.ready.extend(store.ready(connection, claim.id, read_clock(connection)))
             self._send_all(run, until, give_way)
-            self._look_up_due(claim, channel, alert, run.message)
+            if run.untidy:
+                self._look_up_due(claim, channel, alert, run.message)
         self._give_back(claim, run.put_back)
 
     def _recover(self, claim: batches.Claim, channel: Channel, alert: Row[Any]) -> bool:
@@ -273,7 +296,7 @@ class Deliverer:
         air = Air(self._loop, run.message, width)
         try:
             while True:
-                while not run.over and not self._stopping.is_set() and self._room(air, width):
+                while run.ready and not run.over and not self._stopping.is_set() and self._room(air, width):
                     flight = self._next_chunk(run)
                     if flight is not None:
                         air.take_off(flight)
@@ -312,17 +335,15 @@ class Deliverer:
             self._widths[flight.channel.route] = min(WIDEST, 1 + int(flight.seconds * AIM_RATE / len(flight.chunk)))
 
     def _next_chunk(self, run: _Run) -> Flight | None:
-        """The next chunk, marked. None, and ``run.over`` set: there is none, or it has to wait."""
+        """The next chunk, marked. None: nothing of it may leave any more, or, with ``run.over`` set, it has to wait."""
         claim, critical = run.claim, run.claim.priority == 0
-        if not run.ready:
-            self._read(run)
-        with self._database.read() as connection:
-            choice, rows = self._choose(connection, run.channel, run.ready, critical=critical)
+        standings, run.standings = run.standings or self._standings(), None
+        choice, rows = self._choose(standings, run.channel, run.ready, critical=critical)
         if rows and choice is not None and choice.probe and not self._routing.may_probe(choice.channel.route):
-            with self._database.read() as connection:  # somebody else tries it: as if it were still resting
-                choice, rows = self._choose(connection, run.channel, run.ready, critical=critical)
-        if not rows or choice is None:
-            run.over, run.put_back = True, PutBack(NO_ROUTE_WAIT, None) if rows else None
+            # Somebody else tries it: as if it were still resting.
+            choice, rows = self._choose(self._standings(), run.channel, run.ready, critical=critical)
+        if choice is None:
+            run.over, run.put_back = True, PutBack(NO_ROUTE_WAIT, None)
             return None
         channel = choice.channel
         rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
@@ -344,25 +365,15 @@ class Deliverer:
             return None
         return Flight(channel, chunk, dict(zip([r.id for r in rows], lanes, strict=True)), max(answer.delays) > OVERLAP)
 
-    def _read(self, run: _Run) -> None:
-        """What of the batch may leave now, once time and operators have had their say."""
-        claim, alert = run.claim, run.alert
+    def _standings(self) -> Standings:
         with self._database.read() as connection:
-            now = read_clock(connection)
-            over = alert_store.by_id(connection, alert.id).cancelled_at is not None or now >= alert.expires_at
-            if not (over or store.any_overdue(connection, claim.id, now)):
-                run.ready.extend(store.ready(connection, claim.id, now))
-                return
-        self._tidy(claim, run.channel, alert)
-        with self._database.read() as connection:
-            run.ready.extend(store.ready(connection, claim.id, read_clock(connection)))
+            return self._routing.standings(connection)
 
     def _choose(
-        self, connection: Connection, channel: Channel, rows: Sequence[store.Ready], *, critical: bool
+        self, standings: Standings, channel: Channel, rows: Sequence[store.Ready], *, critical: bool
     ) -> tuple[Choice | None, list[store.Ready]]:
         """The route of the next chunk, and the rows of these that take it: most have tried none in vain."""
         candidates = self._channels.routes(channel)
-        standings = self._routing.standings(connection)
         found: dict[str | None, Choice | None] = {}
         for avoid in dict.fromkeys(r.avoid for r in rows):
             found[avoid] = standings.choose(candidates, frozenset((avoid or "").split(",")), critical=critical)

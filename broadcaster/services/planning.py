@@ -6,7 +6,7 @@ A slice and the cursor behind it commit together, under the step's lease; each c
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Row
@@ -29,6 +29,16 @@ BATCH_SECONDS: Final = 5.0
 SLICE: Final = {"sqlite": 1_000, "postgresql": 5_000}
 
 
+class _Planned(NamedTuple):
+    """What a slice came to: ``batches`` with something to send, and the step's ``people`` in all if it was the last."""
+
+    alert: str
+    step: int
+    priority: int
+    batches: int
+    people: int | None
+
+
 class Planner:
     """Plans one step at a time; any number of processes may run one."""
 
@@ -45,45 +55,53 @@ class Planner:
                 return False
         with self._database.write() as connection:
             claim = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
-        if claim is None:
-            return False
-        while self._plan_slice(claim):
+            if claim is None:
+                return False
+            planned = self._slice(connection, claim)  # most alerts are one slice, and the lease need not be seen
+        while self._tell(planned):
             if not go_on():
                 with self._database.write() as connection:
                     store.leave_step(connection, claim, self._owner)
                 break
+            with self._database.write() as connection:
+                planned = self._slice(connection, claim)
         return True
 
-    def _plan_slice(self, claim: store.StepClaim) -> bool:
-        """One slice in one transaction. False when the step is planned, dropped, or no longer ours."""
-        with self._database.write() as connection:
-            alert = store.hold(connection, claim.alert_id)
-            step = store.step(connection, claim)
-            now = read_clock(connection)
-            if step.next_at is None:
-                return False
-            if alert.cancelled_at is not None or alert.expires_at <= now:
-                store.drop_steps(connection, claim.alert_id)
-                return False
-            people = self._people(connection, alert, step)
-            contacts = contacts_of(connection, people, json.loads(step.channels), alert.revision)
-            planned = self._write(connection, alert, step, contacts, now)
-            last = len(people) < SLICE[connection.dialect.name]
-            progress = {
-                "people": step.people + len(people),
-                "unreachable": step.unreachable + len(set(people) - {c.recipient_id for c in contacts if c.usable}),
-                "cursor": people[-1] if people else step.cursor,
-            }
-            if last:
-                progress |= {"next_at": None, "planned_at": now, "owner": None}
-            if not store.advance_step(connection, claim, self._owner, LEASE_MS, **progress):
-                connection.rollback()
-                log.warning("planning.lease_lost", alert=alert.uid, step=step.step)
-                return False
-        self._wake_ups.deliver(alert.priority, times=planned)
+    def _tell(self, planned: "_Planned | None") -> bool:
+        """Wakes workers for what was planned. Whether there is more to plan."""
+        if planned is None:
+            return False
+        self._wake_ups.deliver(planned.priority, times=planned.batches)
+        if planned.people is not None:
+            log.info("planning.done", alert=planned.alert, step=planned.step, people=planned.people)
+        return planned.people is None
+
+    def _slice(self, connection: Connection, claim: store.StepClaim) -> "_Planned | None":
+        """One slice in one transaction. None when the step is planned, dropped, or no longer ours."""
+        alert = store.hold(connection, claim.alert_id)
+        step = store.step(connection, claim)
+        now = read_clock(connection)
+        if step.next_at is None:
+            return None
+        if alert.cancelled_at is not None or alert.expires_at <= now:
+            store.drop_steps(connection, claim.alert_id)
+            return None
+        people = self._people(connection, alert, step)
+        contacts = contacts_of(connection, people, json.loads(step.channels), alert.revision)
+        planned = self._write(connection, alert, step, contacts, now)
+        last = len(people) < SLICE[connection.dialect.name]
+        progress = {
+            "people": step.people + len(people),
+            "unreachable": step.unreachable + len(set(people) - {c.recipient_id for c in contacts if c.usable}),
+            "cursor": people[-1] if people else step.cursor,
+        }
         if last:
-            log.info("planning.done", alert=alert.uid, step=step.step, people=progress["people"])
-        return not last
+            progress |= {"next_at": None, "planned_at": now, "owner": None}
+        if not store.advance_step(connection, claim, self._owner, LEASE_MS, **progress):
+            connection.rollback()
+            log.warning("planning.lease_lost", alert=alert.uid, step=step.step)
+            return None
+        return _Planned(alert.uid, step.step, alert.priority, planned, progress["people"] if last else None)
 
     def _people(self, connection: Connection, alert: Row[tuple[object]], step: Row[tuple[object]]) -> list[int]:
         condition = members(audiences.parse(json.loads(alert.audience)), alert.revision)
