@@ -25,11 +25,10 @@ CHANNELS: Final = ("sms", "slack", "push")
 PAGE: Final = 10_000
 
 _ROWS: Final = """
-SELECT d.id, a.title, c.channel, c.identity AS address, d.state,
-       EXISTS (SELECT 1 FROM delivery_events e WHERE e.delivery_id = d.id AND e.code = 'resent_unconfirmed') AS declared,
-       (SELECT e.new FROM delivery_events e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1) AS last
+SELECT d.id, a.title, c.channel, c.identity AS address, d.state
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id JOIN alerts a ON a.id = d.alert_id
 """
+_EVENTS: Final = "SELECT delivery_id, new, code FROM delivery_events ORDER BY id"
 _CHAIN: Final = "SELECT at, attempt, old, new, code, reason FROM delivery_events WHERE delivery_id = :id ORDER BY id"
 _ROW: Final = """
 SELECT d.*, c.channel, c.masked, a.title, a.severity FROM deliveries d
@@ -125,9 +124,15 @@ class Books:
         return int(self._all(sql)[0].n)
 
     def rows(self) -> dict[Key, list[Row]]:
+        last: dict[int, str] = {}
+        declared: set[int] = set()
+        for e in self._all(_EVENTS):
+            last[e.delivery_id] = e.new
+            if e.code == "resent_unconfirmed":
+                declared.add(e.delivery_id)
         found: dict[Key, list[Row]] = defaultdict(list)
         for r in self._all(_ROWS):
-            found[_token(r.title), r.channel, r.address].append(Row(r.id, r.state, bool(r.declared), r.last))
+            found[_token(r.title), r.channel, r.address].append(Row(r.id, r.state, r.id in declared, last.get(r.id)))
         return found
 
     def uncounted(self) -> list[str]:
