@@ -6,7 +6,7 @@ from typing import Any, Final
 from tests.bench import load, words
 from tests.bench.ground import Ground
 
-ALERTS: Final = (4_000, 1_000)  # full, quick
+ALERTS: Final = (4_000, 400)  # full, quick
 CONCURRENCY: Final = 32
 
 

@@ -97,6 +97,16 @@ def look_up(results: dict[str, Any], path: str) -> Any:
     return found
 
 
+def most_others(results: Any) -> float:
+    """The most cores that others used beside any figure in the results."""
+    if not isinstance(results, dict | list):
+        return 0.0
+    within = results.values() if isinstance(results, dict) else results
+    most = max((most_others(value) for value in within), default=0.0)
+    own = results.get("others_cores", 0.0) if isinstance(results, dict) else 0.0
+    return max(most, own) if isinstance(own, float) else max([most, *(n for values in own.values() for n in values)])
+
+
 def bars(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """{name: {value, bar, holds}} for every bar whose figure was measured."""
     judged = {}

@@ -8,8 +8,8 @@ from tests.bench.critical import Steady
 from tests.bench.ground import Ground
 
 PER_SECOND: Final = 5.0
-ALERTS: Final = (300, 60)  # full, quick
-BROADCAST: Final = (100_000, 20_000)
+ALERTS: Final = (300, 40)  # full, quick
+BROADCAST: Final = (100_000, 10_000)
 
 
 def run(ground: Ground) -> dict[str, Any]:

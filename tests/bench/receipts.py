@@ -14,7 +14,7 @@ from tests.bench.ground import Ground
 from tests.bench.people import phone
 from tests.bench.product import Live
 
-RECEIPTS: Final = (20_000, 5_000)  # full, quick
+RECEIPTS: Final = (20_000, 2_000)  # full, quick
 
 Request = tuple[str, dict[str, str], str]
 Delivery = tuple[int, int, str]  # id, attempt, provider's id

@@ -8,6 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+#: Cores that others may use beside a measurement.
+QUIET: Final = 0.15
 FOLDER: Final = Path(__file__).parent / "results"
 
 
@@ -30,6 +32,8 @@ def table(results: dict[str, Any], console: Console) -> None:
         for name, bar in results["bars"].items()
     ]
     console.print(_table("Bars", ("", "value", "bar", "holds"), rows))
+    if results["others_cores"] > QUIET:
+        console.print(f"Others used up to {results['others_cores']} cores of this machine meanwhile: compare with care.")
 
 
 def _rounds(kind: str, found: dict[str, Any]) -> Table:

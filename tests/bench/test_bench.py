@@ -44,6 +44,12 @@ def test_a_bar_is_judged_only_where_its_figure_was_measured() -> None:
     }
 
 
+def test_the_machine_was_as_busy_as_at_its_worst_moment() -> None:
+    rounds = {"push": {"others_cores": {"blast": [0.1, 0.3], "naive": [0.0]}, "runs": [{"others_cores": 0.2}]}}
+    assert figures.most_others({"rounds": rounds, "whole": {"others_cores": 0.25}}) == 0.3
+    assert figures.most_others({}) == 0.0
+
+
 def test_names_of_bars_are_unique() -> None:
     assert len({bar.name for bar in figures.BARS}) == len(figures.BARS)
 
