@@ -12,7 +12,11 @@ REQUEST_DEADLINE: Final = 8.0
 #: Then every minute for a while: ten minutes of trouble left people waiting ten more for a look-up that would have told.
 LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0, 1800.0)
 
-#: Absences that must be seen, the last at or after LOOKUPS[1], before a message counts as not sent.
+#: Those of a critical alert: the second as soon as the deadline is over. Whose sender died just before the write waited 17 s
+#: for a message that nobody had; a provider that lists what it took later than this is the risk that is taken for it.
+CRITICAL_LOOKUPS: Final = (3.0, REQUEST_DEADLINE + 0.5, *LOOKUPS[1:])
+
+#: Absences that must be seen, the last at or after the second look-up's time, before a message counts as not sent.
 ABSENCES_NEEDED: Final = 2
 
 #: A critical alert still unknown after this long is sent once more (a declared duplicate beats silence).
@@ -26,6 +30,12 @@ def backoff(attempt: int, jitter: float) -> float | None:
     return BACKOFF[attempt - 1] * (0.8 + 0.4 * jitter)
 
 
-def lookup_wait(lookups: int) -> float:
+def lookup_wait(lookups: int, *, critical: bool) -> float:
     """Seconds from the attempt's marking until look-up number ``lookups`` (0-based)."""
-    return LOOKUPS[min(lookups, len(LOOKUPS) - 1)] + 1800.0 * max(0, lookups - len(LOOKUPS) + 1)
+    waits = CRITICAL_LOOKUPS if critical else LOOKUPS
+    return waits[min(lookups, len(waits) - 1)] + 1800.0 * max(0, lookups - len(waits) + 1)
+
+
+def certain_after(*, critical: bool) -> float:
+    """Seconds from the attempt's marking before which no absence is the last one needed."""
+    return lookup_wait(1, critical=critical)

@@ -112,6 +112,7 @@ class Deliverer:
         self._routing = routing or Routing(database, channels)
         self._current: tuple[batches.Claim, float] | None = None
         self._widths: dict[str, int] = {}  # by route
+        self._air: Air | None = None
         self._stopping = threading.Event()
         self.consumed = 0
 
@@ -154,8 +155,10 @@ class Deliverer:
         return True
 
     def stop(self) -> None:
-        """No further chunk is begun; the one under way is finished and committed."""
+        """No further chunk is begun. Of those in the air, what was written is waited for and committed; the rest stays."""
         self._stopping.set()
+        if self._air is not None:
+            self._air.recall()
 
     def keep_lease(self) -> None:
         """Renews the running batch's lease when a third of it is gone. Called about every second by the keeper."""
@@ -293,13 +296,15 @@ class Deliverer:
     def _send_all(self, run: _Run, until: float, give_way: Callable[[], bool]) -> None:
         """Chunk after chunk, the next one marked while one is in the air. What is in the air always lands."""
         width = self._widths.get(run.channel.route, 1)
-        air = Air(self._loop, run.message, width)
+        self._air = air = Air(self._loop, run.message, width)
         try:
             while True:
                 while run.ready and not run.over and not self._stopping.is_set() and self._room(air, width):
                     flight = self._next_chunk(run)
                     if flight is not None:
                         air.take_off(flight)
+                    if self._stopping.is_set():
+                        air.recall()
                     run.over = run.over or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
                 if not air.flights:
                     break
@@ -307,11 +312,12 @@ class Deliverer:
         finally:
             while air.flights:
                 self._land(run, air)
+            self._air = None
         air.check()
 
     @staticmethod
     def _room(air: Air, width: int) -> bool:
-        """Whether another chunk may be marked: not while one waits for its turn, since then the next would only wait too."""
+        """Whether another chunk may be marked: not while one waits for its turn, since the next would only wait too."""
         flights = air.flights
         return len(flights) <= width and not any(f.paced for f in flights)
 

@@ -72,6 +72,11 @@ class Air:
     def take_off(self, flight: Flight) -> None:
         self._flying[flight] = self._loop.submit(self._fly(flight))
 
+    def recall(self) -> None:
+        """Of all flights what is not yet written; from any thread."""
+        for flight in self.flights:
+            flight.recall()
+
     def outcomes(self, patience: float | None = None) -> tuple[Flight, list[Result]] | None:
         """The next outcomes of a flight, COMMIT_ROWS at most, none held back longer than COMMIT_EVERY; an empty list when
         it has landed. None: nothing came within ``patience`` seconds."""

@@ -103,7 +103,7 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
 def doubt(row: DeliveryRow, ctx: Context, code: str, reason: str) -> Change:
     """It may have been sent. A channel whose repeats collapse is simply asked again, the others are looked up."""
     sent_at = row.sent_at or ctx.now
-    wait = retrying.BACKOFF[0] if ctx.traits.duplicates_collapse else retrying.lookup_wait(0)
+    wait = retrying.BACKOFF[0] if ctx.traits.duplicates_collapse else retrying.lookup_wait(0, critical=ctx.critical)
     due = max(ctx.now, sent_at + int(wait * 1000))
     return _change(row, State.UNCERTAIN, due, code=code, reason=reason, lookups=0, absences=0)
 
@@ -119,7 +119,7 @@ def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | 
                 return _undelivered(row, ctx, code, "not delivered", provider_id)
             return _evidence(row, State(state), ctx, provider_id=provider_id, cost=None, code=code)
         case Absent():
-            late_enough = ctx.now - sent_at >= int(retrying.LOOKUPS[1] * 1000)
+            late_enough = ctx.now - sent_at >= int(retrying.certain_after(critical=ctx.critical) * 1000)
             if row.absences + 1 >= retrying.ABSENCES_NEEDED and late_enough:
                 return _again(row, ctx.now, "absent", "looked up twice, not at the provider", spent=True)
             return _look_again(row, ctx, absences=row.absences + 1)
@@ -280,7 +280,7 @@ def _again(
 
 def _look_again(row: DeliveryRow, ctx: Context, *, absences: int) -> Change:
     lookups = row.lookups + 1
-    due = max((row.sent_at or ctx.now) + int(retrying.lookup_wait(lookups) * 1000), ctx.now + 1000)
+    due = max((row.sent_at or ctx.now) + int(retrying.lookup_wait(lookups, critical=ctx.critical) * 1000), ctx.now + 1000)
     if ctx.critical:
         due = min(due, max(ctx.now + 1000, (row.sent_at or ctx.now) + int(retrying.RESEND_UNCONFIRMED_AFTER * 1000)))
     due = min(due, max(ctx.expires_at, ctx.now + 1000))

@@ -154,7 +154,7 @@ def patiently(connection: Connection) -> Iterator[None]:
     """Statements may take minutes, and sort on the disk instead of in memory. Around a transaction that has not begun."""
     if is_postgresql(connection):
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        # Every statement reads a whole range. In a database that is new there are no statistics yet, and what was planned for
+        # Every statement reads a whole range. A database that is new has no statistics yet, and what was planned for
         # one row a side took minutes over 30,000.
         connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
         yield

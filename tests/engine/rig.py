@@ -97,7 +97,7 @@ class Provider:
     ) -> AsyncIterator[tuple[AttemptId, Outcome]]:
         for to, _ in chunk:
             outcome: Outcome = Deferred("lease_expired", "the lease is over")  # as the real channels have it
-            if self._clock.boottime() <= to.not_after:
+            if self._clock.boottime() <= to.not_after and not to.recalled:
                 outcome = self.decide(self.route, to)
             yield (to.delivery, to.attempt), outcome
 
