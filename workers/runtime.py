@@ -97,7 +97,7 @@ class Runtime:
         return done
 
     def stop_claiming(self) -> None:
-        """Begins nothing new; the chunk under way is finished and committed."""
+        """Begins nothing new; what was written is waited for and committed, what was not stays."""
         self._stopping.set()
         self.deliverer.stop()
         self.poller.stop()
@@ -123,8 +123,10 @@ class Runtime:
         """The master is dead, so a new family is on its way. Celery has the kernel kill us with it, but only on Linux, and
         not if it died before it could ask for that."""
         log.error("runtime.orphaned")
-        self.stop()
-        os._exit(1)
+        try:
+            self.stop()
+        finally:
+            os._exit(1)
 
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
         if lowest > 0 and self._critical_waits() and self._one(0, by_task=by_task, grace=0, until=until):
@@ -142,12 +144,13 @@ class Runtime:
         """Whether something critical was not taken in time: its own workers are busy, or have just died."""
         if time.monotonic() - self._looked_for_critical < CRITICAL_LOOK:
             return False
-        self._looked_for_critical = time.monotonic()
         with self.wiring.database.read() as connection:
             blocked = self.wiring.routing.blocked(connection)
-            if batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE):
-                return True
-            return alerts.any_step_due(connection, lowest=0, grace=CRITICAL_GRACE)
+            waits = batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE)
+            waits = waits or alerts.any_step_due(connection, lowest=0, grace=CRITICAL_GRACE)
+        if not waits:  # a yes is asked for again by whoever acts on it
+            self._looked_for_critical = time.monotonic()
+        return waits
 
     def _keep(self) -> None:
         """Renews the running batch's lease and says that this process lives."""

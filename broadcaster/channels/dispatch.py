@@ -23,6 +23,8 @@ log = structlog.get_logger()
 IN_FLIGHT: Final = 64
 #: Shorter waits than this are left to the next reading of the clock.
 _TICK: Final = 0.0005
+#: Longest wait for a slot before looking whether the envelope was recalled meanwhile.
+_LOOK: Final = 0.1
 
 _RECALLED: Final = Deferred("recalled", "Its route was told to wait before it could leave")
 
@@ -124,7 +126,7 @@ async def _slot(envelope: Envelope, brake: _Brake) -> None:
         if envelope.not_before > envelope.not_after:
             raise wire.NotWritten(Deferred("lease_expired", "The slot lies after the lease's end"))
         try:
-            await asyncio.wait_for(brake.pulled.wait(), wait)
+            await asyncio.wait_for(brake.pulled.wait(), min(wait, _LOOK))
         except TimeoutError:
             continue
         return

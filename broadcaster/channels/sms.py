@@ -100,7 +100,7 @@ class TwilioSms:
         return Traits(
             name="sms",
             label="SMS",
-            chunk=100,
+            chunk=64,  # all at once: none waits, marked, for another's answer
             rate=self._config.rate,
             duplicates_collapse=False,
             gives_receipts=True,

@@ -8,13 +8,18 @@ BACKOFF: Final = (1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 #: Longest a provider may take to answer one request (channels' time-outs stay below it).
 REQUEST_DEADLINE: Final = 8.0
 
+#: Longest from an attempt's marking to its first byte on the wire, where a repeat would reach somebody twice. A critical
+#: batch keeps to the second.
+MARK_TO_WIRE: Final = 4.0
+CRITICAL_MARK_TO_WIRE: Final = 1.0
+
 #: Look-ups of an uncertain attempt, counted from when it was marked: the second well after the request's own deadline.
 #: Then every minute for a while: ten minutes of trouble left people waiting ten more for a look-up that would have told.
 LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0, 1800.0)
 
-#: Those of a critical alert: the second as soon as the deadline is over. Whose sender died just before the write waited 17 s
-#: for a message that nobody had; a provider that lists what it took later than this is the risk that is taken for it.
-CRITICAL_LOOKUPS: Final = (3.0, REQUEST_DEADLINE + 0.5, *LOOKUPS[1:])
+#: Those of a critical alert: the second as soon as no request can be under way any more. Whose sender died just before the
+#: write waited 17 s for a message that nobody had; a provider that lists what it took later is the risk taken for it.
+CRITICAL_LOOKUPS: Final = (3.0, CRITICAL_MARK_TO_WIRE + REQUEST_DEADLINE, *LOOKUPS[1:])
 
 #: Absences that must be seen, the last at or after the second look-up's time, before a message counts as not sent.
 ABSENCES_NEEDED: Final = 2

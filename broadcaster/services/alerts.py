@@ -169,9 +169,9 @@ class Alerts:
                 raise NotFound("There is no alert with this id.")
             if alert.completed_at is not None and alert.cancelled_at is None:
                 raise Conflict("Everything of this alert has left already; there is nothing to cancel.")
+            store.drop_steps(connection, alert.id)  # steps before their alert, as planning locks them
             if store.cancel(connection, alert.id, by):
                 log.warning("alerts.cancelled", alert=uid, by=by)
-            store.drop_steps(connection, alert.id)
             batches.make_due(connection, alert.id, read_clock(connection))
         for _ in range(_SWEEPS):  # what is left after that, the workers sweep
             if self._sweep(alert.id) == 0:

@@ -18,12 +18,12 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection, Row
 
-from broadcaster.domain import tokens
+from broadcaster.domain import retrying, tokens
 from broadcaster.domain.breaking import PROBE_SIZE
 from broadcaster.domain.channel import Channel, ChannelSet, Lane, LooksUp
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Envelope, Message, Severity
-from broadcaster.domain.outcomes import Accepted, Finding, Rejected, Scope, Throttled, Unknown
+from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled, Unknown
 from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
 from broadcaster.services.flights import Air, Flight, Loop, Result
@@ -40,11 +40,15 @@ LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
 NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
 CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
 CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
+#: Of a critical batch both together stay below CRITICAL_MARK_TO_WIRE.
+CRITICAL_HORIZON: Final = 0.4
+CRITICAL_CHUNK_SECONDS: Final = 0.5
 OVERLAP: Final = 0.05  # s: the next chunk is marked while one flies, unless that one's turn comes later than this
 PAUSE_LOOK: Final = 0.05  # s between looks, while messages wait for their turn, whether their route was told to wait
 #: A provider that answers slowly gets more chunks at once, up to WIDEST, until the process sends AIM_RATE a second.
 AIM_RATE: Final = 2_000
 WIDEST: Final = 4
+LONGEST_ID: Final = 1_000  # characters of a provider's id
 WIDE_CHUNK: Final = 64  # smaller ones tell nothing of it
 SPLIT_LOSSES: Final = 5  # leases lost in a row: from then on each of its deliveries is a batch of its own
 POISON_LOSSES: Final = 8
@@ -80,6 +84,7 @@ class _Run:
     untidy: bool = False
     fresh: bool = True
     over: bool = False
+    ended: bool = False  # the alert was cancelled, or its time ran out
     put_back: PutBack | None = None
 
 
@@ -136,20 +141,22 @@ class Deliverer:
             blocked = self._routing.blocked(connection)
             if not batches.any_due(connection, blocked):
                 return False
-        with self._database.write() as connection:
-            claim = batches.claim(
-                connection,
-                self._owner,
-                leases=(LEASE_MS[True], LEASE_MS[False]),
-                lowest=lowest,
-                grace=grace,
-                by_task=by_task,
-                blocked=blocked,
-            )
-            if claim is None:
-                return False
-            run = self._begin(connection, claim)
-        with self._leased(claim):
+        leases = (LEASE_MS[True], LEASE_MS[False])
+        wanted: dict[str, Any] = {"lowest": lowest, "grace": grace, "by_task": by_task, "blocked": blocked}
+        at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        try:
+            with self._database.write() as connection:
+                claim = batches.claim(connection, self._owner, leases=leases, **wanted)
+                if claim is None:
+                    return False
+                run = self._begin(connection, claim)
+        except UNAVAILABLE:
+            raise
+        except Exception:  # what cannot even be read must not stand before everything else: it waits for a lease
+            with self._database.write() as connection:
+                batches.claim(connection, self._owner, leases=leases, **wanted)
+            raise
+        with self._leased(claim, at):
             self._run(run, until, give_way)
         self.consumed += 1
         return True
@@ -157,8 +164,9 @@ class Deliverer:
     def stop(self) -> None:
         """No further chunk is begun. Of those in the air, what was written is waited for and committed; the rest stays."""
         self._stopping.set()
-        if self._air is not None:
-            self._air.recall()
+        air = self._air
+        if air is not None:
+            air.recall()
 
     def keep_lease(self) -> None:
         """Renews the running batch's lease when a third of it is gone. Called about every second by the keeper."""
@@ -179,9 +187,9 @@ class Deliverer:
     # ---- one batch ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _leased(self, claim: batches.Claim) -> Iterator[None]:
-        # Counted from before the claim would be safer still; the claim took milliseconds of a lease of seconds.
-        self._current = (claim, time.clock_gettime(time.CLOCK_BOOTTIME) - 0.5)
+    def _leased(self, claim: batches.Claim, at: float) -> Iterator[None]:
+        """``at``: CLOCK_BOOTTIME before the claim."""
+        self._current = (claim, at)
         try:
             yield
         except LeaseLost:
@@ -303,9 +311,9 @@ class Deliverer:
                     flight = self._next_chunk(run)
                     if flight is not None:
                         air.take_off(flight)
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() or run.ended:
                         air.recall()
-                    run.over = run.over or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
+                    run.over = run.over or air.broken or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
                 if not air.flights:
                     break
                 self._land(run, air)
@@ -331,6 +339,10 @@ class Deliverer:
                     other.recall()
             return
         flight, group = landed
+        end = self._lease_end(run.claim)
+        for other in air.flights:
+            if other.channel.traits.duplicates_collapse:  # of others the wait is bounded: look-ups count on it
+                other.extend(end)
         if group:
             told = self._rest(flight, group)
             for other in air.flights:
@@ -352,11 +364,12 @@ class Deliverer:
             run.over, run.put_back = True, PutBack(NO_ROUTE_WAIT, None)
             return None
         channel = choice.channel
-        rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel)]
+        rows = rows[: PROBE_SIZE if choice.probe else _chunk_size(channel, critical=critical)]
         envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
         contents = [channel.render(run.message, e) for e in envelopes]
         lanes = [channel.lanes(e, channel.quote(c)) for e, c in zip(envelopes, contents, strict=True)]
-        answer = self._limiter.reserve(lanes, NEW_BATCH_HORIZON if run.fresh else CHUNK_HORIZON)
+        horizon = CRITICAL_HORIZON if critical else NEW_BATCH_HORIZON if run.fresh else CHUNK_HORIZON
+        answer = self._limiter.reserve(lanes, horizon)
         if isinstance(answer, Booked):
             run.over, run.put_back = True, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
             return None
@@ -364,6 +377,8 @@ class Deliverer:
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(run, channel, rows)
         end = self._lease_end(claim)
+        if not channel.traits.duplicates_collapse:
+            end = min(end, start + (retrying.CRITICAL_MARK_TO_WIRE if critical else retrying.MARK_TO_WIRE))
         for envelope, delay in zip(envelopes, answer.delays, strict=True):
             envelope.not_before, envelope.not_after = start + delay, end
         chunk = [pair for pair in zip(envelopes, contents, strict=True) if pair[0].delivery in marked]
@@ -403,12 +418,14 @@ class Deliverer:
         """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
         gone = {r.id for r in rows}
         run.ready = deque(r for r in run.ready if r.id not in gone)
-        first = [r.id for r in rows if r.attempt == 0 and r.usable]
         try:
             with self._database.write() as connection:
                 now = self._going(connection, run)
                 if now is None:
                     return set()
+                lately = store.disabled(connection, [r.contact_id for r in rows])
+                rows = [r._replace(usable=False) if r.contact_id in lately else r for r in rows] if lately else rows
+                first = [r.id for r in rows if r.attempt == 0 and r.usable]
                 if first:
                     store.mark_first(connection, run.claim.id, first, channel.route, now)
                 rest = [r for r in rows if r.attempt > 0 or not r.usable]
@@ -427,6 +444,7 @@ class Deliverer:
         if alert.cancelled_at is None and now < alert.expires_at:
             return now
         run.ready.clear()
+        run.ended = True
         return None
 
     @staticmethod
@@ -479,20 +497,22 @@ class Deliverer:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
 
         self._routing.saw(channel.route, [outcome for _, outcome in group])
+        group = [(attempt, _plain(outcome)) for attempt, outcome in group]
         taken = [(*attempt, o.provider_id, o.cost) for attempt, o in group if isinstance(o, Accepted)]
+        moved: set[int] = set()
 
-        def write(connection: Connection) -> None:
-            left = group
-            if taken:
-                now = read_clock(connection)
-                due = now + int(channel.traits.receipt_deadline * 1000) if channel.traits.gives_receipts else None
-                moved = store.accept(connection, taken, due, now)
-                left = [result for result in group if result[0][0] not in moved]
-                routes.works_again(connection, channel.route)
-            if left:
-                self._commit_each(connection, channel, alert, left)
+        def accept(connection: Connection) -> None:
+            nonlocal moved
+            now = read_clock(connection)
+            due = now + int(channel.traits.receipt_deadline * 1000) if channel.traits.gives_receipts else None
+            moved = store.accept(connection, taken, due, now)
+            routes.works_again(connection, channel.route)
 
-        self._persist(write)
+        if taken:
+            self._persist(accept)
+        left = [result for result in group if result[0][0] not in moved]
+        if left:  # a transaction of its own: rows first, then their batch, as receipts lock them
+            self._persist(lambda connection: self._commit_each(connection, channel, alert, left))
 
     def _commit_each(self, connection: Connection, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
         """Outcomes that need a look at their row: all but an acceptance that comes first."""
@@ -661,6 +681,16 @@ def message_of(alert: Row[Any]) -> Message:
     )
 
 
-def _chunk_size(channel: Channel) -> int:
+def _chunk_size(channel: Channel, *, critical: bool) -> int:
     rate = channel.traits.rate
-    return channel.traits.chunk if rate is None else max(1, min(channel.traits.chunk, int(rate * CHUNK_SECONDS)))
+    seconds = CRITICAL_CHUNK_SECONDS if critical else CHUNK_SECONDS
+    return channel.traits.chunk if rate is None else max(1, min(channel.traits.chunk, int(rate * seconds)))
+
+
+def _plain(outcome: Outcome) -> Outcome:
+    """A provider's id is a stranger's text: one that no database can keep is not kept, and the acceptance is."""
+    if isinstance(outcome, Accepted) and outcome.provider_id is not None:
+        name = outcome.provider_id
+        if len(name) > LONGEST_ID or not (name.isascii() and name.isprintable()):
+            return Accepted(None, outcome.cost)
+    return outcome

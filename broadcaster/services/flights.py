@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from broadcaster.domain.channel import AttemptId, Channel, Lane
 from broadcaster.domain.messages import Content, Envelope, Message
-from broadcaster.domain.outcomes import Outcome
+from broadcaster.domain.outcomes import Outcome, Rejected, Scope, Throttled
 
 COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
 COMMIT_ROWS: Final = 200
@@ -52,6 +52,11 @@ class Flight:
         for envelope, _ in self.chunk:
             envelope.recalled = True
 
+    def extend(self, lease_end: float) -> None:
+        """The lease was renewed: what waits may be written until then (CLOCK_BOOTTIME seconds)."""
+        for envelope, _ in self.chunk:
+            envelope.not_after = lease_end
+
 
 class Air:
     """The flights of one batch, ``width`` of them at once, in the order in which they took off."""
@@ -63,6 +68,7 @@ class Air:
         self._turn = asyncio.Semaphore(width)  # first come, first served
         self._flying: dict[Flight, Future[Any]] = {}
         self._landed: list[Future[Any]] = []
+        self.broken = False  # a flight broke off
 
     @property
     def flights(self) -> Sequence[Flight]:
@@ -85,13 +91,20 @@ class Air:
         except queue.Empty:
             return None
         if group is None:
-            self._landed.append(self._flying.pop(flight))
+            future = self._flying.pop(flight)
+            self._landed.append(future)
+            self.broken = self.broken or future.exception() is not None
         return flight, group or []
 
     def check(self) -> None:
         """Raises what broke a flight off, once its outcomes are safe."""
         while self._landed:
             self._landed.pop(0).result()
+
+    def _recall_beside(self, flight: Flight) -> None:
+        for other in self.flights:
+            if other is not flight and other.channel is flight.channel:
+                other.recall()
 
     async def _fly(self, flight: Flight) -> None:
         # Handed over in groups: a thread that is woken for each answer costs more than the answer.
@@ -112,6 +125,8 @@ class Air:
             async with self._turn:
                 began = time.monotonic()
                 async for result in flight.channel.send(self._message, flight.chunk):
+                    if _stops(result[1]):  # before the next one begins, which knows nothing of it
+                        self._recall_beside(flight)
                     group.append(result)
                     if len(group) >= COMMIT_ROWS:
                         hand_over()
@@ -121,3 +136,8 @@ class Air:
         finally:
             hand_over()
             self._arrived.put((flight, None))
+
+
+def _stops(outcome: Outcome) -> bool:
+    """Whether nothing more should be written on the route just now."""
+    return isinstance(outcome, Throttled) or (isinstance(outcome, Rejected) and outcome.scope is Scope.CHANNEL)

@@ -18,7 +18,7 @@ from broadcaster.queue import WakeUps
 from broadcaster.store import alerts as store
 from broadcaster.store import batches
 from broadcaster.store.audiences import PlannedContact, contacts_of, members, people_slice
-from broadcaster.store.database import Database, is_postgresql, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, is_postgresql, read_clock
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +53,18 @@ class Planner:
         with self._database.read() as connection:
             if not store.any_step_due(connection):
                 return False
-        with self._database.write() as connection:
-            claim = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
-            if claim is None:
-                return False
-            planned = self._slice(connection, claim)  # most alerts are one slice, and the lease need not be seen
+        try:
+            with self._database.write() as connection:
+                claim = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+                if claim is None:
+                    return False
+                planned = self._slice(connection, claim)  # most alerts are one slice, and the lease need not be seen
+        except UNAVAILABLE:
+            raise
+        except Exception:  # what cannot be planned must not stand before everything else: it waits for a lease
+            with self._database.write() as connection:
+                store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+            raise
         while self._tell(planned):
             if not go_on():
                 with self._database.write() as connection:
@@ -78,8 +85,8 @@ class Planner:
 
     def _slice(self, connection: Connection, claim: store.StepClaim) -> "_Planned | None":
         """One slice in one transaction. None when the step is planned, dropped, or no longer ours."""
+        step = store.step(connection, claim)  # the step before its alert, as cancelling locks them
         alert = store.hold(connection, claim.alert_id)
-        step = store.step(connection, claim)
         now = read_clock(connection)
         if step.next_at is None:
             return None

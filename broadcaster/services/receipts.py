@@ -83,7 +83,7 @@ class Receipts:
                 except store.LostRace:
                     time.sleep(random.random() * 0.01 * (n + 1))
                 except OperationalError as error:
-                    if getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
+                    if not error.connection_invalidated and getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
                         raise
                     time.sleep(random.random() * 0.01 * (n + 1))
             else:

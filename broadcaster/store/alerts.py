@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broadcaster.store.database import is_postgresql, now_ms
@@ -108,8 +108,9 @@ def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, g
 
 
 def step(connection: Connection, claim: StepClaim) -> Row[Any]:
+    """The step, locked until the transaction's end."""
     mine = and_(alert_steps.c.alert_id == claim.alert_id, alert_steps.c.step == claim.step)
-    return connection.execute(select(alert_steps).where(mine)).one()
+    return connection.execute(select(alert_steps).where(mine).with_for_update()).one()
 
 
 def advance_step(connection: Connection, claim: StepClaim, holder: str, lease: int, **values: Any) -> bool:
@@ -130,7 +131,9 @@ def steps_to_wake(connection: Connection, *, again_after: int) -> list[int]:
     waiting = and_(
         alert_steps.c.next_at <= now, alert_steps.c.lease_until <= now, alert_steps.c.woken_at <= now - again_after
     )
-    woken = update(alert_steps).where(waiting).values(woken_at=now).returning(alert_steps.c.priority)
+    free = select(alert_steps.c.alert_id, alert_steps.c.step).where(waiting).with_for_update(skip_locked=True)
+    mine = tuple_(alert_steps.c.alert_id, alert_steps.c.step).in_(free)
+    woken = update(alert_steps).where(mine).values(woken_at=now).returning(alert_steps.c.priority)
     return list(connection.execute(woken).scalars())
 
 

@@ -109,6 +109,12 @@ def due(connection: Connection, batch: int, states: Iterable[State], now: int, l
     return _rows(connection, select(*_COLUMNS).where(wanted).order_by(deliveries.c.id).limit(limit))
 
 
+def disabled(connection: Connection, contact_ids: Sequence[int]) -> set[int]:
+    """Those of these addresses that are out of use by now."""
+    gone = and_(contacts.c.id.in_(contact_ids), contacts.c.disabled_at.is_not(None))
+    return set(connection.execute(select(contacts.c.id).where(gone)).scalars())
+
+
 _READY: Final = """
 SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id

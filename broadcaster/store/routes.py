@@ -48,7 +48,8 @@ def pause(connection: Connection, name: str, until: int, reason: str, *, refused
                      THEN excluded.pause_reason ELSE routes.pause_reason END,
       paused_until = CASE WHEN excluded.paused_until > routes.paused_until
                      THEN excluded.paused_until ELSE routes.paused_until END,
-      refusals = routes.refusals + excluded.refusals, updated_at = excluded.updated_at"""
+      refusals = routes.refusals + CASE WHEN routes.paused_until <= excluded.updated_at THEN excluded.refusals ELSE 0 END,
+      updated_at = excluded.updated_at"""
     connection.execute(text(sql), {"name": name, "until": until, "reason": reason, "refused": int(refused)})
 
 
