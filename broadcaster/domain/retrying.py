@@ -14,8 +14,9 @@ MARK_TO_WIRE: Final = 4.0
 CRITICAL_MARK_TO_WIRE: Final = 1.0
 
 #: Look-ups of an uncertain attempt, counted from when it was marked: the second well after the request's own deadline.
-#: Then every minute for a while: ten minutes of trouble left people waiting ten more for a look-up that would have told.
-LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0, 1800.0)
+#: Then every minute, and after ten every five: long trouble must not leave people waiting as long again once it is over.
+LOOKUPS: Final = (3.0, 2 * REQUEST_DEADLINE, 30.0, *(60.0 * n for n in range(1, 11)))
+LATER_LOOKUPS_EVERY: Final = 300.0
 
 #: Those of a critical alert: the second as soon as no request can be under way any more. Whose sender died just before the
 #: write waited 17 s for a message that nobody had; a provider that lists what it took later is the risk taken for it.
@@ -23,6 +24,8 @@ CRITICAL_LOOKUPS: Final = (3.0, CRITICAL_MARK_TO_WIRE + REQUEST_DEADLINE, *LOOKU
 
 #: Absences that must be seen, the last at or after the second look-up's time, before a message counts as not sent.
 ABSENCES_NEEDED: Final = 2
+#: From the first absence to the look-up that may be the last: longer than providers' lists are behind.
+BETWEEN_ABSENCES: Final = 5.0
 
 #: A critical alert still unknown after this long is sent once more (a declared duplicate beats silence).
 RESEND_UNCONFIRMED_AFTER: Final = 60.0
@@ -38,7 +41,7 @@ def backoff(attempt: int, jitter: float) -> float | None:
 def lookup_wait(lookups: int, *, critical: bool) -> float:
     """Seconds from the attempt's marking until look-up number ``lookups`` (0-based)."""
     waits = CRITICAL_LOOKUPS if critical else LOOKUPS
-    return waits[min(lookups, len(waits) - 1)] + 1800.0 * max(0, lookups - len(waits) + 1)
+    return waits[min(lookups, len(waits) - 1)] + LATER_LOOKUPS_EVERY * max(0, lookups - len(waits) + 1)
 
 
 def certain_after(*, critical: bool) -> float:

@@ -280,7 +280,11 @@ def _again(
 
 def _look_again(row: DeliveryRow, ctx: Context, *, absences: int) -> Change:
     lookups = row.lookups + 1
-    due = max((row.sent_at or ctx.now) + int(retrying.lookup_wait(lookups, critical=ctx.critical) * 1000), ctx.now + 1000)
+    sent_at = row.sent_at or ctx.now
+    due = max(sent_at + int(retrying.lookup_wait(lookups, critical=ctx.critical) * 1000), ctx.now + 1000)
+    if absences > row.absences:  # the next one may settle it
+        certain = sent_at + int(retrying.certain_after(critical=ctx.critical) * 1000)
+        due = min(due, max(certain, ctx.now + int(retrying.BETWEEN_ABSENCES * 1000)))
     if ctx.critical:
         due = min(due, max(ctx.now + 1000, (row.sent_at or ctx.now) + int(retrying.RESEND_UNCONFIRMED_AFTER * 1000)))
     due = min(due, max(ctx.expires_at, ctx.now + 1000))
