@@ -114,6 +114,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a whole URL, for example https://alerts.example.nhs.uk")
         return value.rstrip("/")
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if "://" in value and urlsplit(value).scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+            raise ValueError("must be a sqlite:/// or postgresql:// URL")
+        return value
+
     @field_validator("secret_key")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:

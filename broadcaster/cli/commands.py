@@ -357,10 +357,11 @@ def routes(context: click.Context, as_json: bool) -> None:
     if as_json:
         _say(found)
         return
-    table = Table("channel", "route", "used", "why not", box=None)
+    table = Table("channel", "route", "used", "why", box=None)
     for route in found["items"]:
         until = f" (until {route['until']})" if route["until"] else ""
-        table.add_row(route["channel"], route["name"], "yes" if route["used"] else "", f"{route['trouble'] or ''}{until}")
+        why = route["trouble"] or ("the first that works" if route["used"] else "in reserve: one before it works")
+        table.add_row(route["channel"], route["name"], "yes" if route["used"] else "", f"{why}{until}")
     Console().print(table, markup=False)
 
 
