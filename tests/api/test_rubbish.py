@@ -20,7 +20,8 @@ def test_every_answer_to_rubbish_is_documented(tmp_path: Path) -> None:
         command = [
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG),
             "run", f"{stack.api}/api/v1/openapi.json", "--header", f"Authorization: Bearer {stack.key}",
-            "--phases", "examples,coverage,fuzzing", "--workers", "2",
+            # One worker: two threads that parse at once trip over Python's own parser (python/cpython#106905).
+            "--phases", "examples,coverage,fuzzing", "--workers", "1",
             "--request-timeout", "10", "--no-color",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path, check=False)
