@@ -28,6 +28,7 @@ _ROWS: Final = """
 SELECT d.id, a.title, c.channel, c.identity AS address, d.state
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id JOIN alerts a ON a.id = d.alert_id
 """
+_STATES: Final = "SELECT state, count(*) AS n FROM deliveries GROUP BY state"
 _EVENTS: Final = "SELECT delivery_id, new, code FROM delivery_events ORDER BY id"
 _CHAIN: Final = "SELECT at, attempt, old, new, code, reason FROM delivery_events WHERE delivery_id = :id ORDER BY id"
 _ROW: Final = """
@@ -93,7 +94,7 @@ class Books:
         self.engine.dispose()
 
     def states(self) -> dict[str, int]:
-        return {row.state: row.n for row in self._all("SELECT state, count(*) AS n FROM deliveries GROUP BY state")}
+        return {row.state: row.n for row in self._all(_STATES)}
 
     def unplanned(self) -> int:
         """Steps of alerts that are still to be planned."""
@@ -126,20 +127,22 @@ class Books:
     def rows(self) -> dict[Key, list[Row]]:
         last: dict[int, str] = {}
         declared: set[int] = set()
-        for e in self._all(_EVENTS):
+        events, rows = self._at_once(_EVENTS, _ROWS)  # receipts still come in
+        for e in events:
             last[e.delivery_id] = e.new
             if e.code == "resent_unconfirmed":
                 declared.add(e.delivery_id)
         found: dict[Key, list[Row]] = defaultdict(list)
-        for r in self._all(_ROWS):
+        for r in rows:
             found[_token(r.title), r.channel, r.address].append(Row(r.id, r.state, r.id in declared, last.get(r.id)))
         return found
 
     def uncounted(self) -> list[str]:
         """States of which the batches count another number than there are rows."""
         columns = [c["name"] for c in sa.inspect(self.engine).get_columns("batches") if c["name"].startswith("n_")]
-        sums = self._all("SELECT " + ", ".join(f"coalesce(sum({c}), 0) AS {c}" for c in columns) + " FROM batches")[0]
-        true = self.states()
+        summed = "SELECT " + ", ".join(f"coalesce(sum({c}), 0) AS {c}" for c in columns) + " FROM batches"
+        (sums,), states = self._at_once(summed, _STATES)
+        true = {row.state: row.n for row in states}
         return [c for c in columns if int(getattr(sums, c)) != true.get(c.removeprefix("n_"), 0)]
 
     def story(self, delivery: int) -> list[str]:
@@ -151,6 +154,15 @@ class Books:
             why = f"{e.code or ''} {e.reason or ''}".rstrip()
             lines += [f"  {e.at} attempt {e.attempt}: {e.old} -> {e.new}  {why}"]
         return lines + [f"  kept {dict(a._mapping)}" for a in self._all(_ATTEMPTS, id=delivery)]
+
+    def _at_once(self, *queries: str) -> list[Sequence[Any]]:
+        """Their rows, all of the same instant."""
+        with self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # the driver's own begins with the first write only
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            return [connection.execute(sa.text(sql)).all() for sql in queries]
 
     def _all(self, sql: str, **values: Any) -> Sequence[Any]:
         with self.engine.connect() as connection:
