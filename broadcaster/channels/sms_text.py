@@ -32,9 +32,10 @@ class Numbers:
         text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         if self._allow_drama and _is_drama(text):
             return _address(text)
-        if number.extension or not phonenumbers.is_valid_number(number):
+        kind = phonenumbers.number_type(number)  # unknown where it is not valid; ``is_valid_number`` would do it all again
+        if number.extension or kind == PhoneNumberType.UNKNOWN:
             raise InvalidAddress("This is not a valid telephone number")
-        if phonenumbers.number_type(number) not in _MOBILE:
+        if kind not in _MOBILE:
             raise InvalidAddress("This is not a mobile number")
         return _address(text)
 

@@ -1,13 +1,16 @@
 """People from a CSV: a million rows in bounded memory, every bad row named, all or nothing.
 
-Two passes over a file on disk. The first checks everything and changes nothing. The second writes slices at the next
-revision, which nobody reads yet, under the directory's import lease; moving the revision makes all of it true at once.
-What an import that died has written is invisible, and taken back by whoever changes the directory next.
+First everything is checked and nothing changed; what is good goes to a file, as it is to be written. Then that file is
+written slice by slice at the next revision, which nobody reads yet, under the directory's import lease; moving the revision
+makes all of it true at once. What an import that died has written is invisible, and taken back by whoever changes the
+directory next.
 """
 
 import csv
+import itertools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -35,6 +38,8 @@ LONGEST_FIELD: Final = 1_000
 PROGRESS_EVERY: Final = 5_000
 _ADDRESSES: Final = {"phone": "sms", "slack": "slack"}
 _FIXED: Final = ("name", "external_id", "groups", *_ADDRESSES)
+
+_UNREADABLE: Final = re.compile("[\udc80-\udcff]")  # what was no UTF-8, as Python keeps it
 
 csv.field_size_limit(128 * 1024)
 
@@ -104,8 +109,19 @@ class Row:
     external_id: str | None
     addresses: tuple[tuple[str, Address], ...]
     groups: tuple[str, ...]
-    tags: frozenset[tuple[str, str]]
-    columns: frozenset[str]  # of the file: what it has no column for stays as it is
+    tags: tuple[tuple[str, str], ...]
+    columns: tuple[str, ...]  # of the file: what it has no column for stays as it is
+
+    def to_json(self) -> str:
+        """One line."""
+        addresses = [(channel, a.value, a.identity, a.masked) for channel, a in self.addresses]
+        return json.dumps([self.line, self.name, self.external_id, addresses, self.groups, self.tags, self.columns]) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Row":
+        line, name, external_id, addresses, groups, tags, columns = json.loads(text)
+        parsed = tuple((channel, Address(*words)) for channel, *words in addresses)
+        return cls(line, name, external_id, parsed, tuple(groups), tuple((k, v) for k, v in tags), tuple(columns))
 
 
 class Importer:
@@ -118,13 +134,17 @@ class Importer:
     def run(self, file: Path, options: Options) -> Iterator[Progress | Result]:
         """Progress, then one Result. Raises ImportRefused, Invalid (no such header), Unavailable (another import)."""
         result = Result(dry_run=options.dry_run)
-        for row in self._rows(file, result):
-            if isinstance(row, Progress):
-                yield row
-        if result.errors_total and not options.skip_bad:
-            raise ImportRefused(f"{result.errors_total} bad rows; nothing was changed.", **result.as_dict())
-        if not options.dry_run:
-            yield from self._write_all(file, result, options)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as good:
+            for row in self._rows(file, result):
+                if isinstance(row, Progress):
+                    yield row
+                elif not options.dry_run:
+                    good.write(row.to_json())
+            if result.errors_total and not options.skip_bad:
+                raise ImportRefused(f"{result.errors_total} bad rows; nothing was changed.", **result.as_dict())
+            if not options.dry_run:
+                good.seek(0)
+                yield from self._write_all(good, file.parent, result, options)
         yield result
 
     # ---- checking ----------------------------------------------------------------------------------------------
@@ -186,35 +206,30 @@ class Importer:
                 except Invalid as error:
                     return BadRow(line, column, error.detail.partition(": ")[2] or error.detail)
         groups = tuple(dict.fromkeys(g.strip() for g in values.get("groups", "").split(";") if g.strip()))
-        tags = frozenset(
+        tags = dict.fromkeys(
             (c.removeprefix("tag:"), v.strip())
             for c, raw in values.items()
             if c not in _FIXED
             for v in raw.split(";")
             if v.strip()
         )
-        columns = frozenset(values)
-        return Row(line, values["name"], external_id, tuple(addresses), groups, tags, columns)
+        return Row(line, values["name"], external_id, tuple(addresses), groups, tuple(tags), tuple(header))
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
-    def _write_all(self, file: Path, result: Result, options: Options) -> Iterator[Progress]:
+    def _write_all(self, good: IO[str], folder: Path, result: Result, options: Options) -> Iterator[Progress]:
         owner = f"import-{os.getpid()}-{uuid7()}"
         revision = self._begin(owner)
         try:
-            again = Result()
             groups: dict[str, int] = {}
-            total, slice_ = result.rows, list[Row]()
-            with tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as renames:
-                for row in self._rows(file, again):
-                    if isinstance(row, Progress):
-                        yield Progress("write", row.rows, total)
-                        continue
-                    slice_.append(row)
-                    if len(slice_) >= SLICE:
-                        self._write_slice(owner, revision, slice_, groups, renames, result, options)
-                        slice_ = []
-                self._write_slice(owner, revision, slice_, groups, renames, result, options)
+            total, done = result.rows - result.errors_total, 0
+            with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as renames:
+                while lines := list(itertools.islice(good, SLICE)):
+                    rows = [Row.from_json(line) for line in lines]
+                    self._write_slice(owner, revision, rows, groups, renames, result, options)
+                    before, done = done, done + len(rows)
+                    if done // PROGRESS_EVERY > before // PROGRESS_EVERY:
+                        yield Progress("write", done, total)
                 result.skipped = result.errors_total
                 self._finish(owner, revision, renames)
         except BaseException:
@@ -242,8 +257,6 @@ class Importer:
         result: Result,
         options: Options,
     ) -> None:
-        if not rows:
-            return
         with self._database.write() as connection:
             if store.lock(connection).import_owner != owner:
                 raise Unavailable("The import was taken over; nothing was changed. Try again.", retry_after=10)
@@ -357,7 +370,7 @@ def _fault(text: str) -> str | None:
         return f"is longer than {LONGEST_FIELD} characters"
     if "\x00" in text:
         return "holds a NUL character"
-    if any("\udc80" <= char <= "\udcff" for char in text):
+    if not text.isascii() and _UNREADABLE.search(text):
         return "is not UTF-8"
     return None
 

@@ -22,7 +22,8 @@ from sqlalchemy import (
     update,
 )
 
-from broadcaster.store.database import now_ms
+from broadcaster.store.copying import add_all
+from broadcaster.store.database import is_postgresql, now_ms
 from broadcaster.store.revisions import valid
 from broadcaster.store.tables import (
     contacts,
@@ -102,14 +103,18 @@ def add_recipients(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     """New recipients (uid, external_id, name, created_at, from_rev); their ids in the same order."""
     if not rows:
         return []
+    if is_postgresql(connection):
+        numbers = "SELECT nextval(pg_get_serial_sequence('recipients', 'id')) FROM generate_series(1, %s)"
+        ids = list(connection.exec_driver_sql(numbers, (len(rows),)).scalars())
+        add_all(connection, recipients, [{"id": number, **row} for number, row in zip(ids, rows, strict=True)])
+        return ids
     result = connection.execute(insert(recipients).returning(recipients.c.id, sort_by_parameter_order=True), list(rows))
     return [row.id for row in result]
 
 
 def add_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """New contacts, tags or members in one go."""
-    if rows:
-        connection.execute(insert(table), list(rows))
+    add_all(connection, table, rows)
 
 
 def add_contact(connection: Connection, **values: Any) -> int:

@@ -42,4 +42,4 @@ def test_rows_come_back_as_they_were_written(
 
 
 def plain(row: Row) -> tuple[str, str | None, tuple[str, ...], frozenset[tuple[str, str]]]:
-    return row.name, row.external_id, row.groups, row.tags
+    return row.name, row.external_id, row.groups, frozenset(row.tags)

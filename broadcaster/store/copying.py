@@ -1,0 +1,44 @@
+"""Many rows at once into one table: COPY on PostgreSQL, a prepared statement on SQLite."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Connection, Table, insert
+from sqlalchemy.exc import DBAPIError
+
+from broadcaster.store.database import is_postgresql
+
+#: What COPY's text format has another meaning for (https://www.postgresql.org/docs/current/sql-copy.html, "Text Format").
+_ESCAPED: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """New rows, all with the same columns."""
+    if not rows:
+        return
+    if not is_postgresql(connection):
+        connection.execute(insert(table), list(rows))
+        return
+    copy(connection, table.name, list(rows[0]), (row.values() for row in rows))
+
+
+def copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """PostgreSQL only. Written as text by ourselves: the driver takes four times as long for it."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    text = "".join("\t".join(map(_field, row)) + "\n" for row in rows)
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as stream:
+            stream.write(text)
+    except psycopg.Error as error:  # SQLAlchemy saw nothing of it, and its errors are what callers know
+        if connection.dialect.is_disconnect(error, driver, None):  # type: ignore[arg-type]
+            connection.invalidate(error)
+        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    return value.translate(_ESCAPED) if isinstance(value, str) else str(value)
