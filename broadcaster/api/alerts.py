@@ -198,7 +198,7 @@ class CancelledAlert(BaseModel):
     summary="Raise an alert",
     responses=responses(400, 401, 403, 409, 422, 429, 503),
 )
-def raise_alert(
+async def raise_alert(
     alert: NewAlert,
     response: Response,
     caller: CanSend,
@@ -206,7 +206,7 @@ def raise_alert(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> AcceptedAlert:
     """Answers as soon as the alert is durable. Send an `Idempotency-Key` header, then a repeat is harmless."""
-    accepted = wired.alerts.accept(_draft(alert, wired), caller, idempotency_key)
+    accepted = await asyncio.wrap_future(wired.alerts.hand_in(_draft(alert, wired), caller, idempotency_key))
     response.headers["Location"] = f"/api/v1/alerts/{accepted.uid}"
     return AcceptedAlert(id=accepted.uid, created=accepted.created, links=_links(accepted.uid, wired))
 

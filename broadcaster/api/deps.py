@@ -1,10 +1,11 @@
 """What routes are given: the wired application and the caller, with the scope that the route asks for."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
@@ -19,18 +20,25 @@ def get_wiring(request: Request) -> Wiring:
     return cast(Wiring, request.app.state.wiring)
 
 
-Wired = Annotated[Wiring, Depends(get_wiring)]
+async def _wiring(request: Request) -> Wiring:  # a plain function would be given a thread for it
+    return get_wiring(request)
 
 
-def require(scope: Scope) -> Callable[..., Caller]:
+Wired = Annotated[Wiring, Depends(_wiring)]
+
+
+def require(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency that answers 401 without a valid key and 403 where the key lacks ``scope``."""
 
-    def dependency(
+    async def dependency(
         wired: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None
     ) -> Caller:
         if credentials is None:
             raise NotSignedIn("Send the header: Authorization: Bearer <API key>. Keys come from `broadcaster keys create`.")
-        caller = wired.keys.authenticate(credentials.credentials)
+        key = credentials.credentials
+        caller = wired.keys.recall(key)
+        if caller is None:
+            caller = await run_in_threadpool(wired.keys.authenticate, key)
         wait = wired.request_rate.wait(caller.uid)
         if wait > 0:
             raise TooMany("This key has made too many requests in the last minute.", retry_after=math.ceil(wait))

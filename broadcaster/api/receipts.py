@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from broadcaster.api.deps import get_wiring
 from broadcaster.api.problems import responses
@@ -38,5 +37,5 @@ async def take_receipt(channel: Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0
         query=dict(request.query_params),
         body=body,
     )
-    await run_in_threadpool(wired.receipts.take, channel, callback)
+    await wired.receipts.take(channel, callback)
     return Response(status_code=204)

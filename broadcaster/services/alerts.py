@@ -6,12 +6,14 @@ over after the commit and may be lost.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
 from uuid_utils import uuid7
 
 from broadcaster.domain import audience as audiences
@@ -22,6 +24,7 @@ from broadcaster.domain.messages import PRIORITY, Envelope, Message, Severity
 from broadcaster.queue import WakeUps
 from broadcaster.services import outcomes
 from broadcaster.services.keys import Caller
+from broadcaster.services.together import Together
 from broadcaster.store import alerts as store
 from broadcaster.store import audiences as audience_store
 from broadcaster.store import batches, deliveries, revisions
@@ -29,6 +32,8 @@ from broadcaster.store.database import Database, read_clock
 
 log = structlog.get_logger(__name__)
 
+_GROUP: Final = 100  # alerts in one transaction
+_KNOWN_AUDIENCES: Final = 1_000
 _SWEEP: Final = 1_000
 _SWEEPS: Final = 50
 _SAMPLE = Envelope(
@@ -106,6 +111,27 @@ class Cancelled:
     left: int
 
 
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A request to raise an alert, on its way into the database."""
+
+    draft: Draft
+    caller: Caller
+    idempotency_key: str | None
+    fingerprint: bytes
+
+    @property
+    def memory(self) -> tuple[int, str] | None:
+        """Where its answer is remembered."""
+        return None if self.idempotency_key is None else (self.caller.id, self.idempotency_key)
+
+    @property
+    def dedup(self) -> str | None:
+        """A test key's alert never answers for a real one: their keys live apart."""
+        key = self.draft.dedup_key
+        return None if key is None else f"{'test' if self.caller.test else 'live'}:{key}"
+
+
 class Alerts:
     """The API's and the monitors' way to raise, preview and cancel."""
 
@@ -117,29 +143,17 @@ class Alerts:
         self._wake_ups = wake_ups
         self._secret = secret
         self._public_url = public_url
+        self._together = Together(self._write_group, most=_GROUP, name="alerts")
+        self._found: set[tuple[audiences.Audience, int]] = set()
 
     def accept(self, draft: Draft, caller: Caller, idempotency_key: str | None = None) -> Accepted:
         """Durable when it returns. Raises Invalid for an audience or channel that is not there, KeyReused, Unavailable."""
+        return self.hand_in(draft, caller, idempotency_key).result()
+
+    def hand_in(self, draft: Draft, caller: Caller, idempotency_key: str | None = None) -> "Future[Accepted]":
+        """``accept`` for who waits in another way. Raises at once what needs no look into the database."""
         self._check_channels(draft, sandbox=caller.test)
-        fingerprint = _fingerprint(draft)
-        with self._database.write() as connection:
-            if idempotency_key is not None:
-                before = self._replayed(connection, caller, idempotency_key, fingerprint)
-                if before is not None:
-                    return before
-            if draft.dedup_key is not None:
-                there = store.open_dedup(connection, _dedup(draft.dedup_key, caller))
-                if there is not None:
-                    if idempotency_key is not None:  # a retry after it has closed must not raise a second one
-                        self._remember(connection, caller, idempotency_key, fingerprint, there.uid)
-                    return Accepted(there.uid, created=False)
-            uid = str(uuid7())
-            if idempotency_key is not None:
-                self._remember(connection, caller, idempotency_key, fingerprint, uid)
-            self._insert(connection, draft, caller, uid)
-        self._wake_ups.plan(PRIORITY[draft.severity])
-        log.info("alerts.accepted", alert=uid, severity=draft.severity.value, drill=draft.drill, by=caller.uid)
-        return Accepted(uid, created=True)
+        return self._together.hand_in(_Asked(draft, caller, idempotency_key, _fingerprint(draft)))
 
     def preview(self, draft: Draft, caller: Caller) -> Plan:
         """The plan as it would be made now. Raises Invalid."""
@@ -147,7 +161,8 @@ class Alerts:
         names = [name for step in draft.steps for name in step.channels]
         with self._database.read() as connection:
             revision = revisions.current(connection)
-            self._check_audience(connection, draft.audience, revision)
+            if missing := self._missing(connection, draft.audience, revision):
+                raise Invalid(_unknown(missing))
             condition = audience_store.members(draft.audience, revision)
             people = audience_store.count_people(connection, condition)
             counted = audience_store.count_deliveries(connection, condition, names, revision)
@@ -192,46 +207,109 @@ class Alerts:
 
     # ---- accepting ---------------------------------------------------------------------------------------------
 
-    def _insert(self, connection: Connection, draft: Draft, caller: Caller, uid: str) -> None:
-        revision = revisions.current(connection)
-        self._check_audience(connection, draft.audience, revision)
-        now = read_clock(connection)
-        priority = PRIORITY[draft.severity]
-        alert = store.add(
-            connection, uid=uid, title=draft.title, body=draft.body, severity=draft.severity.value, priority=priority,
-            source=draft.source, drill=draft.drill, sandbox=caller.test,
-            audience=json.dumps(audiences.to_json(draft.audience)), revision=revision, dedup_key=draft.dedup_key,
-            dedup_open=None if draft.dedup_key is None else _dedup(draft.dedup_key, caller),
-            created_at=now, created_by=caller.uid, expires_at=now + draft.expires_in * 1000,
-        )  # fmt: skip
-        for n, step in enumerate(draft.steps):
-            store.add_step(
-                connection, alert_id=alert, step=n, channels=json.dumps(step.channels), priority=priority,
-                next_at=now + step.after * 1000, woken_at=now if n == 0 else 0,
-            )  # fmt: skip
+    def _write_group(self, group: "Sequence[_Asked]") -> Sequence[Accepted | Exception]:
+        answers: dict[_Asked, Accepted | Exception] = {}
+        left = list(group)
+        while left:
+            turn, left = _each_once(left)
+            try:
+                answers |= self._write(turn)
+            except IntegrityError:  # another process has just opened an alert with one of these dedup_keys: now it is there
+                answers |= self._write(turn)
+        for asked in group:
+            answer, draft = answers[asked], asked.draft
+            if isinstance(answer, Accepted) and answer.created:
+                self._wake_ups.plan(PRIORITY[draft.severity])
+                by = asked.caller.uid
+                log.info("alerts.accepted", alert=answer.uid, severity=draft.severity.value, drill=draft.drill, by=by)
+        return [answers[asked] for asked in group]
 
-    def _replayed(self, connection: Connection, caller: Caller, key: str, fingerprint: bytes) -> Accepted | None:
-        row = store.remembered_request(connection, caller.id, key)
-        return None if row is None else _same(row, fingerprint)
+    def _write(self, turn: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":
+        """One transaction: what each is answered, and the alerts, steps and keys that this makes."""
+        answers: dict[_Asked, Accepted | Exception] = {}
+        with self._database.write() as connection:
+            now, revision = read_clock(connection), revisions.current(connection)
+            keys = [asked.memory for asked in turn if asked.memory is not None]
+            known = store.remembered_requests(connection, keys) if keys else {}
+            for asked in turn:
+                if asked.memory is not None and asked.memory in known:
+                    answers[asked] = _same(known[asked.memory], asked.fingerprint)
+                elif asked.dedup is not None and (there := store.open_dedup(connection, asked.dedup)) is not None:
+                    answers[asked] = Accepted(there.uid, created=False)  # remembered too: a retry must not raise a second
+                elif missing := self._missing(connection, asked.draft.audience, revision):
+                    answers[asked] = Invalid(_unknown(missing))
+                else:
+                    answers[asked] = Accepted(str(uuid7()), created=True)
+            self._remember(connection, answers, known.keys(), now)
+            made = {asked: a.uid for asked, a in answers.items() if isinstance(a, Accepted) and a.created}
+            if made:
+                self._insert(connection, made, now, revision)
+        return answers
 
-    def _remember(self, connection: Connection, caller: Caller, key: str, fingerprint: bytes, uid: str) -> None:
-        new = store.remember_request(
-            connection, api_key_id=caller.id, key=key, request_hash=fingerprint, alert_uid=uid,
-            created_at=read_clock(connection),
-        )  # fmt: skip
-        if not new:
-            raise Conflict("Another request with this Idempotency-Key is being worked on; try again in a second.")
+    def _remember(
+        self,
+        connection: Connection,
+        answers: "dict[_Asked, Accepted | Exception]",
+        known: Collection[tuple[int, str]],
+        now: int,
+    ) -> None:
+        """Writes the Idempotency-Keys down with their answers; one that came elsewhere meanwhile gets another answer."""
+        fresh = {
+            asked.memory: {
+                "api_key_id": asked.memory[0], "key": asked.memory[1], "request_hash": asked.fingerprint,
+                "alert_uid": answer.uid, "created_at": now,
+            }
+            for asked, answer in answers.items()
+            if isinstance(answer, Accepted) and asked.memory is not None and asked.memory not in known
+        }  # fmt: skip
+        if not fresh:
+            return
+        # In one order everywhere, so that two processes never wait for each other.
+        new = store.remember_requests(connection, [fresh[memory] for memory in sorted(fresh)])
+        for asked in answers:
+            if asked.memory in fresh and asked.memory not in new:
+                detail = "Another request with this Idempotency-Key is being worked on; try again in a second."
+                answers[asked] = Conflict(detail)
+
+    def _missing(self, connection: Connection, audience: audiences.Audience, revision: int) -> Sequence[str]:
+        """What the audience names and the directory has not. A revision never changes, so what is there stays there."""
+        if (audience, revision) in self._found:
+            return ()
+        missing = audience_store.unknown_names(connection, audience, revision)
+        if not missing:
+            if len(self._found) >= _KNOWN_AUDIENCES:
+                self._found.clear()
+            self._found.add((audience, revision))
+        return missing
+
+    def _insert(self, connection: Connection, made: "Mapping[_Asked, str]", now: int, revision: int) -> None:
+        alerts = [
+            {
+                "uid": uid, "title": d.title, "body": d.body, "severity": d.severity.value, "priority": PRIORITY[d.severity],
+                "source": d.source, "drill": d.drill, "sandbox": asked.caller.test,
+                "audience": json.dumps(audiences.to_json(d.audience)), "revision": revision, "dedup_key": d.dedup_key,
+                "dedup_open": asked.dedup, "created_at": now, "created_by": asked.caller.uid,
+                "expires_at": now + d.expires_in * 1000,
+            }
+            for asked, uid in made.items()
+            for d in [asked.draft]
+        ]  # fmt: skip
+        steps = [
+            {
+                "alert_id": alert, "step": n, "channels": json.dumps(step.channels),
+                "priority": PRIORITY[asked.draft.severity], "next_at": now + step.after * 1000,
+                "woken_at": now if n == 0 else 0,
+            }
+            for alert, asked in zip(store.add(connection, alerts), made, strict=True)
+            for n, step in enumerate(asked.draft.steps)
+        ]  # fmt: skip
+        store.add_steps(connection, steps)
 
     def _check_channels(self, draft: Draft, *, sandbox: bool) -> None:
         known = self._channels.sandbox if sandbox else self._channels.live
         unknown = sorted({name for step in draft.steps for name in step.channels} - set(known))
         if unknown:
             raise Invalid(f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}.")
-
-    def _check_audience(self, connection: Connection, audience: audiences.Audience, revision: int) -> None:
-        missing = audience_store.unknown_names(connection, audience, revision)
-        if missing:
-            raise Invalid(f"audience: not in the directory: {', '.join(missing[:10])}.")
 
     # ---- preview -----------------------------------------------------------------------------------------------
 
@@ -285,11 +363,6 @@ def _warnings(channel: Channel, draft: Draft, seconds: float | None) -> list[str
     return out
 
 
-def _dedup(key: str, caller: Caller) -> str:
-    """A test key's alert never answers for a real one: their keys live apart."""
-    return f"{'test' if caller.test else 'live'}:{key}"
-
-
 def _fingerprint(draft: Draft) -> bytes:
     """The request as it was understood: spacing and order of its JSON do not make it another one."""
     parts: Mapping[str, Any] = {
@@ -300,9 +373,25 @@ def _fingerprint(draft: Draft) -> bytes:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
-def _same(row: Row[Any], fingerprint: bytes) -> Accepted:
+def _unknown(missing: Sequence[str]) -> str:
+    return f"audience: not in the directory: {', '.join(missing[:10])}."
+
+
+def _each_once(group: "Sequence[_Asked]") -> "tuple[list[_Asked], list[_Asked]]":
+    """Those that may share a transaction: no Idempotency-Key and no dedup_key twice. And the rest."""
+    seen: set[object] = set()
+    turn: list[_Asked] = []
+    left: list[_Asked] = []
+    for asked in group:
+        again = not seen.isdisjoint({asked.memory, asked.dedup} - {None})
+        (left if again else turn).append(asked)
+        seen |= {asked.memory, asked.dedup} - {None}
+    return turn, left
+
+
+def _same(row: Row[Any], fingerprint: bytes) -> Accepted | KeyReused:
     if bytes(row.request_hash) != fingerprint:
-        raise KeyReused("This Idempotency-Key came with another body before. Use a new key for a new alert.")
+        return KeyReused("This Idempotency-Key came with another body before. Use a new key for a new alert.")
     return Accepted(row.alert_uid, created=False)
 
 

@@ -91,17 +91,20 @@ class Keys:
                 raise NotFound("No working key has this id; see `broadcaster keys list`.")
         self._cache.clear()
 
+    def recall(self, key: str) -> Caller | None:
+        """The caller behind ``key``, if it was looked up a moment ago. Never waits."""
+        cached = self._cache.get(_digest(key))
+        return cached[1] if cached and cached[0] > time.monotonic() else None
+
     def authenticate(self, key: str) -> Caller:
         """The caller behind ``key``. Raises NotSignedIn, for every kind of wrong key with the same words."""
-        digest = hashlib.sha256(key.encode()).digest()
-        cached = self._cache.get(digest)
-        if cached and cached[0] > time.monotonic():
-            return cached[1]
-        caller = self._look_up(key)
-        with self._lock:
-            if len(self._cache) > 1000:
-                self._cache.clear()
-            self._cache[digest] = (time.monotonic() + _CACHE_SECONDS, caller)
+        caller = self.recall(key)
+        if caller is None:
+            caller = self._look_up(key)
+            with self._lock:
+                if len(self._cache) > 1000:
+                    self._cache.clear()
+                self._cache[_digest(key)] = (time.monotonic() + _CACHE_SECONDS, caller)
         return caller
 
     def by_uid(self, uid: str) -> Caller:
@@ -142,6 +145,10 @@ class RequestRate:
             return 60 - (now - seen[0])
         seen.append(now)
         return 0.0
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 def _caller(row: Row[Any]) -> Caller:

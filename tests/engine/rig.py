@@ -1,5 +1,6 @@
 """The engine without its processes: real services on a real database, a provider that obeys, a clock to turn."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -150,7 +151,7 @@ class Engine:
         for n in range(people):
             directory.create(Person(f"Doctor {n}", addresses={NAME: [f"{1000 + n}"]}))
         keys = Keys(self.database)
-        self._caller = keys.authenticate(keys.create("test", ["alerts:send"])[1])
+        self.caller = keys.authenticate(keys.create("test", ["alerts:send"])[1])
 
     def connect(self, traits: Traits, *, routes: int = 1, searchable: bool = True) -> None:
         kind = Searchable if searchable else Provider
@@ -169,11 +170,11 @@ class Engine:
         """To everybody; and once more to whom is not reached, ``again_after`` seconds later."""
         steps = (Step((NAME,), 0), *([Step((NAME,), again_after)] if again_after else []))
         draft = Draft("Email is down", "Use bleeps.", severity, Everyone(), steps, expires_in, "IT")
-        return self.alerts.accept(draft, self._caller).uid
+        return self.alerts.accept(draft, self.caller).uid
 
     def receipt(self, route: str, **values: Any) -> None:
         """The provider calls back."""
-        self.receipts.take(NAME, Callback(URL, {}, {"route": route}, json.dumps(values).encode()))
+        asyncio.run(self.receipts.take(NAME, Callback(URL, {}, {"route": route}, json.dumps(values).encode())))
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         with self.database.read() as connection:

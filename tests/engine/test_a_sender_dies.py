@@ -1,7 +1,5 @@
 """A sender dies between marking a message and writing it: how long it takes until the message leaves after all."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from broadcaster.domain.channel import Traits
@@ -12,15 +10,6 @@ from tests.engine.rig import NAME, Engine
 from tests.engine.stepping import Worker
 
 TRAITS = Traits(NAME, "Bleep", 10, None, duplicates_collapse=False, gives_receipts=True)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    make: Callable[[], str] | None = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    engine = Engine(make() if make else f"sqlite:///{tmp_path_factory.mktemp('dying')}/x.db", people=1)
-    with engine.clock.ticking():
-        yield engine
-    engine.close()
 
 
 @pytest.mark.parametrize(("severity", "within"), [(Severity.CRITICAL, 10), (Severity.HIGH, 20)])

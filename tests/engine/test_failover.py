@@ -1,5 +1,6 @@
 """A channel with two routes: what did not get through moves on, what was taken never does, and the first comes back."""
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -153,7 +154,7 @@ class Ward:
 
     def receipt(self, pager: Pager, delivery: int, attempt: int, state: str) -> None:
         query = {"route": pager.route, "d": str(delivery), "n": str(attempt), "state": state}
-        self.receipts.take("pager", Callback("", {}, query, b""))
+        asyncio.run(self.receipts.take("pager", Callback("", {}, query, b"")))
 
     def view(self) -> dict[str, RouteView]:
         return {r.name: r for r in self.routing.overview()}

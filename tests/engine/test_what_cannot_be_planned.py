@@ -1,20 +1,9 @@
 """A step or a batch that cannot even be read stands before nobody else: it waits for a lease, again and again."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from tests.engine.rig import Engine
 from tests.engine.stepping import Worker
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    make: Callable[[], str] | None = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    engine = Engine(make() if make else f"sqlite:///{tmp_path_factory.mktemp('unread')}/x.db", people=1)
-    with engine.clock.ticking():
-        yield engine
-    engine.close()
 
 
 def planned(engine: Engine, uid: str) -> int:
