@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.services.processes import release_dead_owners
 from broadcaster.store import alerts, batches
 from broadcaster.store import processes as process_store
@@ -28,7 +29,9 @@ LOOK: Final = 1.0
 CRITICAL_GRACE: Final = 300  # ms that a wake-up has before the poller does it
 GRACE: Final = 2_000
 WAKE_AGAIN: Final = 5_000  # ms after which a due batch is woken once more
-WAKE_AT_ONCE: Final = 200
+#: A wake-up makes a process work for seconds, on whatever is most urgent: a few at a time get everybody going.
+WAKE_AT_ONCE: Final = 8
+LOWEST: Final = PRIORITY[Severity.LOW]
 PROBE_SECONDS: Final = 2.0
 
 
@@ -70,6 +73,9 @@ class Poller:
         wake_ups = runtime.wiring.wake_ups
         if wake_ups.down:
             self._probe()
+        with runtime.wiring.database.glance() as connection:
+            if not batches.any_work(connection, lowest=LOWEST):
+                return
         if not wake_ups.down:
             self._wake()
         self._do_what_waits(redis_down=wake_ups.down)
@@ -83,7 +89,7 @@ class Poller:
         """Sends wake-ups for what came due by its time, or was woken long ago."""
         wiring = self._runtime.wiring
         with wiring.database.read() as connection:
-            blocked = wiring.routing.blocked(connection)
+            blocked = wiring.routing.blocked(wiring.routing.standings(connection))
             if not (batches.any_due(connection, blocked) or alerts.any_step_due(connection)):
                 return
         with wiring.database.write() as connection:
@@ -107,7 +113,8 @@ class Poller:
     def _anything_due(self) -> bool:
         wiring = self._runtime.wiring
         with wiring.database.read() as connection:
-            return batches.any_due(connection, wiring.routing.blocked(connection)) or alerts.any_step_due(connection)
+            blocked = wiring.routing.blocked(wiring.routing.standings(connection))
+            return batches.any_due(connection, blocked) or alerts.any_step_due(connection)
 
     def _housekeeping(self) -> None:
         """Once a second: dead owners' leases, samples of reach, expired alerts, forgotten processes."""

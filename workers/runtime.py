@@ -144,10 +144,13 @@ class Runtime:
         """Whether something critical was not taken in time: its own workers are busy, or have just died."""
         if time.monotonic() - self._looked_for_critical < CRITICAL_LOOK:
             return False
-        with self.wiring.database.read() as connection:
-            blocked = self.wiring.routing.blocked(connection)
-            waits = batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE)
-            waits = waits or alerts.any_step_due(connection, lowest=0, grace=CRITICAL_GRACE)
+        with self.wiring.database.glance() as connection:
+            waits = batches.any_work(connection, lowest=0, grace=CRITICAL_GRACE)
+        if waits:  # which may be for a route that rests
+            with self.wiring.database.read() as connection:
+                blocked = self.wiring.routing.blocked(self.wiring.routing.standings(connection))
+                waits = batches.any_due(connection, blocked, lowest=0, grace=CRITICAL_GRACE)
+                waits = waits or alerts.any_step_due(connection, lowest=0, grace=CRITICAL_GRACE)
         if not waits:  # a yes is asked for again by whoever acts on it
             self._looked_for_critical = time.monotonic()
         return waits

@@ -5,7 +5,7 @@ What lives here: pacing, the lease check, the brake, the last line of defence ag
 
 import asyncio
 import traceback
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -72,21 +72,26 @@ async def dispatch(
     cancels what is under way (those envelopes then have no outcome and count as uncertain).
     """
     waiting = deque(sorted(chunk, key=lambda pair: pair[0].not_before))
-    brakes: dict[str, _Brake] = {}
-    done: asyncio.Queue[tuple[AttemptId, Outcome]] = asyncio.Queue()
+    brakes: defaultdict[str, _Brake] = defaultdict(_Brake)
+    done: deque[tuple[AttemptId, Outcome]] = deque()
+    news = asyncio.Event()
 
     async def work() -> None:
         while waiting:
             envelope, item = waiting.popleft()
-            brake = brakes.setdefault(limiter(item), _Brake())
+            brake = brakes[limiter(item)]
             outcome = await _one(envelope, item, send, brake)
             brake.pull(outcome)
-            done.put_nowait(((envelope.delivery, envelope.attempt), outcome))
+            done.append(((envelope.delivery, envelope.attempt), outcome))
+            news.set()
 
     tasks = [asyncio.create_task(work()) for _ in range(min(in_flight, len(chunk)))]
     try:
         for _ in range(len(chunk)):
-            yield await done.get()
+            if not done:  # woken once for all that came in one turn of the loop
+                news.clear()
+                await news.wait()
+            yield done.popleft()
     finally:
         for task in tasks:
             task.cancel()

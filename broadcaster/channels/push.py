@@ -395,8 +395,11 @@ def _endpoint_of(address: str) -> str:
     return str(json.loads(address)["endpoint"])
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # ``json.dumps`` makes one each time
+
+
 def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def _b64(data: bytes) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -137,24 +137,24 @@ class Deliverer:
         """
         if self._stopping.is_set():
             return False
-        with self._database.read() as connection:
-            blocked = self._routing.blocked(connection)
-            if not batches.any_due(connection, blocked):
-                return False
+        if self._database.dialect == "sqlite" and not self._anything_due():  # its one write lock is not taken in vain
+            return False
         leases = (LEASE_MS[True], LEASE_MS[False])
-        wanted: dict[str, Any] = {"lowest": lowest, "grace": grace, "by_task": by_task, "blocked": blocked}
-        at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        wanted: dict[str, Any] = {"leases": leases, "lowest": lowest, "grace": grace, "by_task": by_task}
+        at, blocked = time.clock_gettime(time.CLOCK_BOOTTIME), batches.NOTHING_BLOCKED
         try:
             with self._database.write() as connection:
-                claim = batches.claim(connection, self._owner, leases=leases, **wanted)
+                standings = self._routing.standings(connection)
+                blocked = self._routing.blocked(standings)
+                claim = batches.claim(connection, self._owner, blocked=blocked, **wanted)
                 if claim is None:
                     return False
-                run = self._begin(connection, claim)
+                run = self._begin(connection, claim, standings)
         except UNAVAILABLE:
             raise
         except Exception:  # what cannot even be read must not stand before everything else: it waits for a lease
             with self._database.write() as connection:
-                batches.claim(connection, self._owner, leases=leases, **wanted)
+                batches.claim(connection, self._owner, blocked=blocked, **wanted)
             raise
         with self._leased(claim, at):
             self._run(run, until, give_way)
@@ -217,7 +217,11 @@ class Deliverer:
         assert self._current is not None
         return self._current[1] + LEASE_MS[claim.priority == 0] / 1000
 
-    def _begin(self, connection: Connection, claim: batches.Claim) -> _Run:
+    def _anything_due(self) -> bool:
+        with self._database.read() as connection:
+            return batches.any_due(connection, self._routing.blocked(self._routing.standings(connection)))
+
+    def _begin(self, connection: Connection, claim: batches.Claim, standings: Standings) -> _Run:
         """What the batch is about and what of it may leave now, read while it is claimed."""
         alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
@@ -228,7 +232,7 @@ class Deliverer:
         run.untidy = over or run.abandoned or store.any_overdue(connection, claim.id, now)
         if not run.untidy:
             run.ready.extend(store.ready(connection, claim.id, now))
-            run.standings = self._routing.standings(connection)
+            run.standings = standings
         return run
 
     def _run(self, run: _Run, until: float, give_way: Callable[[], bool]) -> None:
@@ -348,7 +352,7 @@ class Deliverer:
             for other in air.flights:
                 if other is not flight and not told.isdisjoint(other.keys):
                     other.recall()
-            self._commit(flight.channel, run.alert, group)
+            self._commit(flight, run.alert, group)
         elif len(flight.chunk) >= WIDE_CHUNK and not flight.paced:
             self._widths[flight.channel.route] = min(WIDEST, 1 + int(flight.seconds * AIM_RATE / len(flight.chunk)))
 
@@ -384,10 +388,16 @@ class Deliverer:
         chunk = [pair for pair in zip(envelopes, contents, strict=True) if pair[0].delivery in marked]
         if not chunk:
             return None
-        return Flight(channel, chunk, dict(zip([r.id for r in rows], lanes, strict=True)), max(answer.delays) > OVERLAP)
+        return Flight(
+            channel,
+            chunk,
+            dict(zip([r.id for r in rows], lanes, strict=True)),
+            paced=max(answer.delays) > OVERLAP,
+            refused=standings.of(channel.route).refusals > 0,
+        )
 
     def _standings(self) -> Standings:
-        with self._database.read() as connection:
+        with self._database.glance() as connection:
             return self._routing.standings(connection)
 
     def _choose(
@@ -418,22 +428,27 @@ class Deliverer:
         """Marks the chunk as ``sending`` and commits. The ids that were marked: others changed, or must not be sent."""
         gone = {r.id for r in rows}
         run.ready = deque(r for r in run.ready if r.id not in gone)
-        try:
+        first = [r.id for r in rows if r.attempt == 0 and r.usable]
+        marked: set[int] = set()
+        if first:
+            with self._database.once() as connection:
+                claim = run.claim
+                found = store.mark_first(connection, claim.id, claim.fence, self._owner, first, channel.route)
+            if found is None:
+                raise LeaseLost
+            if not found.going:
+                self._end(run)
+                return set()
+            marked = found.ids
+        rest = [r for r in rows if r.id not in marked]
+        if rest:  # tried before, or changed since they were read: cancelled, proved to have arrived, address disabled
             with self._database.write() as connection:
                 now = self._going(connection, run)
-                if now is None:
-                    return set()
-                lately = store.disabled(connection, [r.contact_id for r in rows])
-                rows = [r._replace(usable=False) if r.contact_id in lately else r for r in rows] if lately else rows
-                first = [r.id for r in rows if r.attempt == 0 and r.usable]
-                if first:
-                    store.mark_first(connection, run.claim.id, first, channel.route, now)
-                rest = [r for r in rows if r.attempt > 0 or not r.usable]
-                return {*first, *self._mark_each(connection, channel, rest, now)}
-        except store.LostRace:  # one of them was cancelled, or proved to have arrived, since it was read
-            with self._database.write() as connection:
-                now = self._going(connection, run)
-                return set() if now is None else self._mark_each(connection, channel, rows, now)
+                if now is not None:
+                    lately = store.disabled(connection, [r.contact_id for r in rest])
+                    rest = [r._replace(usable=False) if r.contact_id in lately else r for r in rest]
+                    marked |= self._mark_each(connection, channel, rest, now)
+        return marked
 
     def _going(self, connection: Connection, run: _Run) -> int | None:
         """Fenced, as in ``_fenced``: the time. None when the alert is over; then nothing more of the batch leaves."""
@@ -443,9 +458,14 @@ class Deliverer:
         now = read_clock(connection)
         if alert.cancelled_at is None and now < alert.expires_at:
             return now
+        self._end(run)
+        return None
+
+    @staticmethod
+    def _end(run: _Run) -> None:
+        """The alert was cancelled or its time ran out."""
         run.ready.clear()
         run.ended = True
-        return None
 
     @staticmethod
     def _mark_each(connection: Connection, channel: Channel, rows: Sequence[store.Ready], now: int) -> set[int]:
@@ -493,9 +513,9 @@ class Deliverer:
         self._persist(write)
         return {*waits, *([channel.route] if refused is not None else [])}
 
-    def _commit(self, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
+    def _commit(self, flight: Flight, alert: Row[Any], group: Sequence[Result]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
-
+        channel = flight.channel
         self._routing.saw(channel.route, [outcome for _, outcome in group])
         group = [(attempt, _plain(outcome)) for attempt, outcome in group]
         taken = [(*attempt, o.provider_id, o.cost) for attempt, o in group if isinstance(o, Accepted)]
@@ -503,13 +523,13 @@ class Deliverer:
 
         def accept(connection: Connection) -> None:
             nonlocal moved
-            now = read_clock(connection)
-            due = now + int(channel.traits.receipt_deadline * 1000) if channel.traits.gives_receipts else None
-            moved = store.accept(connection, taken, due, now)
-            routes.works_again(connection, channel.route)
+            deadline = int(channel.traits.receipt_deadline * 1000) if channel.traits.gives_receipts else None
+            moved = store.accept(connection, taken, deadline)
 
         if taken:
-            self._persist(accept)
+            self._persist(accept, self._database.once)
+            if flight.refused:
+                self._persist(lambda connection: routes.works_again(connection, channel.route))
         left = [result for result in group if result[0][0] not in moved]
         if left:  # a transaction of its own: rows first, then their batch, as receipts lock them
             self._persist(lambda connection: self._commit_each(connection, channel, alert, left))
@@ -640,12 +660,16 @@ class Deliverer:
                 raise LeaseLost
             yield connection
 
-    def _persist(self, write: Callable[[Connection], None]) -> None:
+    def _persist(
+        self,
+        write: Callable[[Connection], None],
+        transaction: Callable[[], AbstractContextManager[Connection]] | None = None,
+    ) -> None:
         """Runs ``write`` in a transaction until the database takes it: what a provider told us must not be lost."""
         wait = 0.05
         while True:
             try:
-                with self._database.write() as connection:
+                with (transaction or self._database.write)() as connection:
                     write(connection)
                 return
             except (*UNAVAILABLE, store.LostRace) as error:

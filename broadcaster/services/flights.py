@@ -16,7 +16,7 @@ from broadcaster.domain.channel import AttemptId, Channel, Lane
 from broadcaster.domain.messages import Content, Envelope, Message
 from broadcaster.domain.outcomes import Outcome, Rejected, Scope, Throttled
 
-COMMIT_EVERY: Final = 0.1  # s, or COMMIT_ROWS outcomes
+COMMIT_EVERY: Final = 0.25  # s, or COMMIT_ROWS outcomes
 COMMIT_ROWS: Final = 200
 
 Result = tuple[AttemptId, Outcome]
@@ -32,14 +32,15 @@ class Loop(Protocol):
 class Flight:
     """One chunk under way on one route.
 
-    ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them. ``seconds``: how
-    long it was being sent, once it has landed.
+    ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them. ``refused``: the
+    last that was known of the route is that it refused us. ``seconds``: how long it was being sent, once it has landed.
     """
 
     channel: Channel
     chunk: Sequence[tuple[Envelope, Content]]
     lanes: dict[int, Sequence[Lane]]
     paced: bool = False
+    refused: bool = False
     seconds: float = 0.0
 
     @property

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 LEASE_MS: Final = 15_000
 BATCH: Final = 500
 BATCH_SECONDS: Final = 5.0
+WAKE_AT_ONCE: Final = 4  # per slice: each wake-up makes a process work for seconds, and slice follows slice
 #: People per transaction. SQLite's one write lock is held for 20 ms at most; PostgreSQL gains from larger slices.
 SLICE: Final = {"sqlite": 1_000, "postgresql": 5_000}
 
@@ -50,7 +51,7 @@ class Planner:
 
     def run_one(self, *, lowest: int, grace: int = 0, go_on: Callable[[], bool] = lambda: True) -> bool:
         """Plans the most urgent due step to its end, or while ``go_on`` says so. False: there was none."""
-        with self._database.read() as connection:
+        with self._database.glance() as connection:
             if not store.any_step_due(connection):
                 return False
         try:
@@ -78,7 +79,7 @@ class Planner:
         """Wakes workers for what was planned. Whether there is more to plan."""
         if planned is None:
             return False
-        self._wake_ups.deliver(planned.priority, times=planned.batches)
+        self._wake_ups.deliver(planned.priority, times=min(planned.batches, WAKE_AT_ONCE))
         if planned.people is not None:
             log.info("planning.done", alert=planned.alert, step=planned.step, people=planned.people)
         return planned.people is None

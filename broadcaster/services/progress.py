@@ -173,27 +173,28 @@ class Progress:
     def sample(self) -> int:
         """Takes the samples that are due, and closes alerts with nothing left to do. How many were sampled."""
         with self._database.read() as connection:
-            due = store.to_sample(connection)
-        for alert in due:
-            with self._database.write() as connection:
-                now = read_clock(connection)
-                if not store.mark_sampled(connection, alert.id, alert.sampled_at, now):
-                    continue
-                view = self._views(connection, [alert])[0]
-                store.add_samples(
-                    connection,
-                    [
-                        {
-                            "alert_id": alert.id, "at": now, "channel": c.name, "targeted": c.targeted,
-                            "accepted": c.counts[State.ACCEPTED] + c.counts[State.DELIVERED],
-                            "delivered": c.counts[State.DELIVERED],
-                        }
-                        for c in view.channels
-                    ],
-                )  # fmt: skip
-                if view.state == "completed":
-                    store.complete(connection, alert.id, now)
-        return len(due)
+            if not store.any_to_sample(connection):
+                return 0
+        with self._database.write() as connection:
+            taken = store.take_samples(connection)
+            views = dict(zip([alert.id for alert in taken], self._views(connection, taken), strict=True))
+            now = read_clock(connection)
+            store.add_samples(
+                connection,
+                [
+                    {
+                        "alert_id": alert, "at": now, "channel": c.name, "targeted": c.targeted,
+                        "accepted": c.counts[State.ACCEPTED] + c.counts[State.DELIVERED],
+                        "delivered": c.counts[State.DELIVERED],
+                    }
+                    for alert, view in views.items()
+                    for c in view.channels
+                ],
+            )  # fmt: skip
+            over = [alert for alert, view in views.items() if view.state == "completed"]
+            if over:
+                store.complete(connection, over, now)
+        return len(views)
 
     def _views(self, connection: Connection, alerts: list[Row[Any]]) -> list[AlertView]:
         if not alerts:
@@ -204,31 +205,32 @@ class Progress:
             counts.setdefault(row.alert_id, []).append(row)
         steps = store.first_steps(connection, ids)
         unplanned = store.unplanned_steps(connection, ids)
+        times = store.reach_times(connection, ids)
         standings = Routing.standings(connection)
         found = ((name, standings.trouble(name)) for name in standings.by_name)
         troubles = tuple(RouteTrouble(name, *trouble) for name, trouble in found if trouble is not None)
         return [
-            self._view(connection, a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), troubles) for a in alerts
+            self._view(a, counts.get(a.id, []), steps[a.id], unplanned.get(a.id, 0), times.get(a.id, (None, None)), troubles)
+            for a in alerts
         ]
 
     def _view(
         self,
-        connection: Connection,
         alert: Row[Any],
         counts: list[Row[Any]],
         first: Row[Any],
         unplanned: int,
+        times: tuple[int | None, int | None],
         troubles: tuple[RouteTrouble, ...],
     ) -> AlertView:
         channels = tuple(self._channel(row, sandbox=alert.sandbox) for row in counts)
-        first_at, last_at = store.reach_times(connection, alert.id)
         return AlertView(
             uid=alert.uid, title=alert.title, body=alert.body, severity=alert.severity, source=alert.source,
             drill=alert.drill, sandbox=alert.sandbox, state=self._state(alert, channels, first, unplanned),
             created_at=alert.created_at, expires_at=alert.expires_at, cancelled_at=alert.cancelled_at,
             completed_at=alert.completed_at, people=first.people, unreachable=first.unreachable,
             targeted=sum(c.targeted for c in channels), channels=channels, reached=sum(c.reached for c in channels),
-            first_reached_at=first_at, last_reached_at=last_at, routes=troubles, dedup_key=alert.dedup_key,
+            first_reached_at=times[0], last_reached_at=times[1], routes=troubles, dedup_key=alert.dedup_key,
         )  # fmt: skip
 
     def _channel(self, row: Row[Any], *, sandbox: bool) -> ChannelView:

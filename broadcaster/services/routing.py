@@ -104,11 +104,10 @@ class Routing:
 
     @staticmethod
     def standings(connection: Connection) -> Standings:
-        return Standings(read_clock(connection), routes.standings(connection))
+        return Standings(*routes.standings(connection))
 
-    def blocked(self, connection: Connection) -> Blocked:
+    def blocked(self, standings: Standings) -> Blocked:
         """What a claim leaves alone: channels over whose routes nothing can go now."""
-        standings = self.standings(connection)
         critical, other = [], []
         for channel in self._channels.first():
             candidates = self._channels.routes(channel)

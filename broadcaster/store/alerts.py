@@ -1,12 +1,13 @@
 """Alerts, their steps, their idempotency keys and the samples of their reach."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broadcaster.store.copying import copy
 from broadcaster.store.database import is_postgresql, now_ms
 from broadcaster.store.tables import (
     alert_samples,
@@ -28,13 +29,14 @@ class StepClaim:
     fence: int
 
 
-def add(connection: Connection, **values: Any) -> int:
-    """A new alert's id."""
-    return int(connection.execute(insert(alerts).returning(alerts.c.id), [values]).scalar_one())
+def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """New alerts; their ids in the order of ``rows``."""
+    result = connection.execute(insert(alerts).returning(alerts.c.id, sort_by_parameter_order=True), list(rows))
+    return [row.id for row in result]
 
 
-def add_step(connection: Connection, **values: Any) -> None:
-    connection.execute(insert(alert_steps).values(**values))
+def add_steps(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    connection.execute(insert(alert_steps), list(rows))
 
 
 def by_uid(connection: Connection, uid: str) -> Row[Any] | None:
@@ -75,16 +77,18 @@ def open_dedup(connection: Connection, key: str) -> Row[Any] | None:
     return connection.execute(select(alerts).where(alerts.c.dedup_open == key)).one_or_none()
 
 
-def remember_request(connection: Connection, **values: Any) -> bool:
-    """Whether this Idempotency-Key is new to its API key. Waits for a concurrent request with the same one (PostgreSQL)."""
+def remember_requests(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
+    """Those (API key, Idempotency-Key) of ``rows`` that are new. Waits for a concurrent request with one (PostgreSQL)."""
     make = postgresql.insert if is_postgresql(connection) else sqlite.insert
-    statement = make(idempotency_keys).values(**values).on_conflict_do_nothing().returning(idempotency_keys.c.key)
-    return connection.execute(statement).first() is not None
+    columns = (idempotency_keys.c.api_key_id, idempotency_keys.c.key)
+    new = make(idempotency_keys).on_conflict_do_nothing().returning(*columns)
+    return {(row.api_key_id, row.key) for row in connection.execute(new, list(rows))}
 
 
-def remembered_request(connection: Connection, api_key_id: int, key: str) -> Row[Any] | None:
-    mine = and_(idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.key == key)
-    return connection.execute(select(idempotency_keys).where(mine)).one_or_none()
+def remembered_requests(connection: Connection, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Row[Any]]:
+    """What is known of these (API key, Idempotency-Key)."""
+    mine = tuple_(idempotency_keys.c.api_key_id, idempotency_keys.c.key).in_(keys)
+    return {(row.api_key_id, row.key): row for row in connection.execute(select(idempotency_keys).where(mine))}
 
 
 # ---- planning ------------------------------------------------------------------------------------------------------
@@ -180,43 +184,37 @@ def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[in
     return {alert: int(n) for alert, n in connection.execute(query)}
 
 
-_NULL: Final = "\\N"
-
-
 def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """New deliveries: (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at) each."""
-    names = "alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at"
-    if not is_postgresql(connection):
-        sql = f"INSERT INTO deliveries ({names}) VALUES (?,?,?,?,?,?,?,?)"
-        connection.exec_driver_sql(sql, list(rows))
+    columns = ("alert_id", "batch_id", "contact_id", "recipient_id", "step", "state", "next_at", "updated_at")
+    if is_postgresql(connection):
+        copy(connection, "deliveries", columns, rows)
         return
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    # Numbers and a state's name: nothing in them that COPY's text format escapes. The driver's rows cost four times this.
-    lines = "".join(
-        f"{alert}\t{batch}\t{contact}\t{recipient}\t{step}\t{state}\t{_NULL if due is None else due}\t{at}\n"
-        for alert, batch, contact, recipient, step, state, due, at in rows
-    )
-    with driver.cursor() as cursor, cursor.copy(f"COPY deliveries ({names}) FROM STDIN") as copy:
-        copy.write(lines)
+    sql = f"INSERT INTO deliveries ({', '.join(columns)}) VALUES (?,?,?,?,?,?,?,?)"
+    connection.exec_driver_sql(sql, list(rows))
 
 
 # ---- reach over time -----------------------------------------------------------------------------------------------
 
 
-def to_sample(connection: Connection, *, limit: int = 20) -> list[Row[Any]]:
-    """Open alerts whose next sample is due: every second at first, then at a two-hundredth of their age."""
+def any_to_sample(connection: Connection) -> bool:
+    """Whether a sample of any alert is due."""
+    return connection.execute(select(alerts.c.id).where(_sample_due(connection)).limit(1)).first() is not None
+
+
+def take_samples(connection: Connection, *, limit: int = 200) -> list[Row[Any]]:
+    """Open alerts whose next sample is due, and is this process's to take."""
+    due = _sample_due(connection)
+    mine = select(alerts.c.id).where(due).order_by(alerts.c.id).limit(limit).with_for_update().scalar_subquery()
+    taken = update(alerts).where(alerts.c.id.in_(mine)).values(sampled_at=now_ms(connection))
+    return list(connection.execute(taken.returning(alerts)))
+
+
+def _sample_due(connection: Connection) -> ColumnElement[bool]:
+    """Every second at first, then at a two-hundredth of the alert's age."""
     now = now_ms(connection)
-    age = now - alerts.c.created_at
-    waited = now - alerts.c.sampled_at
-    due = and_(alerts.c.completed_at.is_(None), waited >= 900, waited * 200 >= age)
-    return list(connection.execute(select(alerts).where(due).order_by(alerts.c.id).limit(limit)))
-
-
-def mark_sampled(connection: Connection, alert: int, seen: int, at: int) -> bool:
-    """Whether this process is the one to take the sample."""
-    mine = and_(alerts.c.id == alert, alerts.c.sampled_at == seen)
-    return connection.execute(update(alerts).where(mine).values(sampled_at=at)).rowcount == 1
+    age, waited = now - alerts.c.created_at, now - alerts.c.sampled_at
+    return and_(alerts.c.completed_at.is_(None), waited >= 900, waited * 200 >= age)
 
 
 def add_samples(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -230,9 +228,9 @@ def samples(connection: Connection, alert: int) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(alert_samples.c.at, alert_samples.c.channel)))
 
 
-def complete(connection: Connection, alert: int, at: int) -> None:
-    """Nothing is left to do for it, except late evidence."""
-    mine = and_(alerts.c.id == alert, alerts.c.completed_at.is_(None))
+def complete(connection: Connection, ids: Sequence[int], at: int) -> None:
+    """Nothing is left to do for these, except late evidence."""
+    mine = and_(alerts.c.id.in_(ids), alerts.c.completed_at.is_(None))
     connection.execute(update(alerts).where(mine).values(completed_at=at))
 
 
@@ -246,13 +244,11 @@ def expired_with_work(connection: Connection) -> list[int]:
     return list(connection.execute(query.limit(20)).scalars())
 
 
-def reach_times(connection: Connection, alert: int) -> tuple[int | None, int | None]:
-    """When the first and the last delivery of the alert were taken by a provider or arrived (ms), from its samples."""
-    query = select(func.min(alert_samples.c.at), func.max(alert_samples.c.at)).where(
-        alert_samples.c.alert_id == alert, alert_samples.c.accepted > 0
-    )
-    row = connection.execute(query).one()
-    return row[0], row[1]
+def reach_times(connection: Connection, alert_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """alert -> when its first and its last delivery were taken by a provider or arrived (ms), from its samples."""
+    times = select(alert_samples.c.alert_id, func.min(alert_samples.c.at), func.max(alert_samples.c.at))
+    reached = times.where(alert_samples.c.alert_id.in_(alert_ids), alert_samples.c.accepted > 0)
+    return {row[0]: (row[1], row[2]) for row in connection.execute(reached.group_by(alert_samples.c.alert_id))}
 
 
 def people_reached(connection: Connection, alert: int) -> int:

@@ -139,6 +139,18 @@ def any_due(
     return connection.execute(query).first() is not None
 
 
+_ANY_WORK: Final = """
+SELECT EXISTS (SELECT 1 FROM batches WHERE next_at <= {now} - {grace} AND lease_until <= {now} AND priority <= {lowest})
+    OR EXISTS (SELECT 1 FROM alert_steps WHERE next_at <= {now} - {grace} AND lease_until <= {now} AND priority <= {lowest})
+"""
+
+
+def any_work(connection: Connection, *, lowest: int, grace: int = 0) -> bool:
+    """Whether any batch or step is due and free, sendable or not. One statement; the cheapest look there is."""
+    sql = _ANY_WORK.format(now=now_ms(connection), grace=int(grace), lowest=int(lowest))
+    return bool(connection.exec_driver_sql(sql).scalar_one())
+
+
 def count_due(connection: Connection) -> int:
     """How many batches have something due."""
     query = select(func.count()).select_from(batches).where(batches.c.next_at <= now_ms(connection))

@@ -31,7 +31,8 @@ class Database:
     """An engine and its transactions. Made once per process, after any fork.
 
     ``read``: a transaction that must not write. ``write``: on SQLite it takes the write lock at once (BEGIN IMMEDIATE),
-    so that what is read in it stays true until its commit.
+    so that what is read in it stays true until its commit. ``glance`` and ``once`` are these for a single statement, which
+    on PostgreSQL is a transaction by itself: one journey to the server instead of three.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8, busy_seconds: float = SQLITE_BUSY_SECONDS) -> None:
@@ -40,6 +41,9 @@ class Database:
         self.engine: Engine = (
             _sqlite(self.url, busy_seconds) if self.is_sqlite(self.url) else _postgresql(self.url, pool_size)
         )
+        self._single: Engine | None = None  # shares the pool
+        if not self.is_sqlite(self.url):
+            self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @staticmethod
     def is_sqlite(url: URL) -> bool:
@@ -65,6 +69,25 @@ class Database:
                 connection.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        if self._single is None:
+            with self.read() as connection:
+                yield connection
+            return
+        with self._single.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def once(self) -> Iterator[Connection]:
+        """What the statement has done stays done, whatever comes after it."""
+        if self._single is None:
+            with self.write() as connection:
+                yield connection
+            return
+        with self._single.connect() as connection:
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()

@@ -1,8 +1,8 @@
 """Deliveries: reading the rows that are due, and the guarded ways to move them between states.
 
 Every transition goes through ``apply``: the rows' change, their events and their batches' counts in one transaction. The
-two that nearly every delivery makes, its first marking and its acceptance, have statements of their own that do the same
-without reading the rows first (``mark_first``, ``accept``).
+three that nearly every delivery makes, its first marking, its acceptance and its arrival, have statements of their own
+that do the same without reading the rows first (``mark_first``, ``accept``, ``arrive``).
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from broadcaster.domain.lifecycle import State, allowed
-from broadcaster.store.database import is_postgresql
+from broadcaster.store.database import is_postgresql, now_ms, read_clock
 from broadcaster.store.tables import alerts, attempts, contacts, deliveries, recipients
 
 
@@ -133,58 +133,157 @@ def any_overdue(connection: Connection, batch: int, now: int) -> bool:
     return connection.exec_driver_sql(_placeholders(connection, sql), (batch, now)).first() is not None
 
 
-def mark_first(connection: Connection, batch: int, ids: Sequence[int], route: str, now: int) -> None:
-    """The first attempt of these begins: queued -> sending. Raises LostRace (roll back) if any was no longer so."""
-    wanted, given = ("= ANY(?::bigint[])", _array(ids)) if is_postgresql(connection) else (_IN_JSON, json.dumps(ids))
-    sql = (
-        "UPDATE deliveries SET state = 'sending', attempt = 1, next_at = NULL, route = ?, sent_at = ?, updated_at = ?"
-        f" WHERE state = 'queued' AND attempt = 0 AND id {wanted}"
-    )
-    changed = connection.exec_driver_sql(_placeholders(connection, sql), (route, now, now, given)).rowcount
-    if changed != len(ids):
-        raise LostRace(f"{len(ids) - changed} of {len(ids)} rows had changed")
-    _append_same(connection, ids, [1] * len(ids), now, State.QUEUED, State.SENDING)
-    _shift(connection, batch, {State.QUEUED: -len(ids), State.SENDING: len(ids)}, None)
+class Marked(NamedTuple):
+    """``going``: the alert was neither cancelled nor out of time; else nothing was marked. ``ids``: what was marked."""
+
+    going: bool
+    ids: set[int]
 
 
-_ACCEPT: Final = """
-UPDATE deliveries SET state = 'accepted', next_at = ?, updated_at = ?, code = NULL, reason = NULL,
-  provider_id = coalesce(v.provider_id, deliveries.provider_id), cost = coalesce(v.cost, deliveries.cost)
-FROM {given}
-WHERE deliveries.id = v.id AND deliveries.attempt = v.attempt AND state = 'sending' AND void < v.attempt
-RETURNING deliveries.id, deliveries.attempt, deliveries.batch_id
+_USABLE: Final = "NOT EXISTS (SELECT 1 FROM contacts c WHERE c.id = deliveries.contact_id AND c.disabled_at IS NOT NULL)"
+
+#: PostgreSQL's way: one statement, one journey, one transaction. The lease is held before anything is marked.
+_MARK_FIRST: Final = f"""
+WITH held AS (
+  SELECT a.cancelled_at IS NULL AND a.expires_at > {{now}} AS going FROM batches b JOIN alerts a ON a.id = b.alert_id
+  WHERE b.id = %(batch)s AND b.owner = %(owner)s AND b.fence = %(fence)s FOR UPDATE OF b FOR SHARE OF a
+), moved AS (
+  UPDATE deliveries SET state = 'sending', attempt = 1, next_at = NULL, route = %(route)s, sent_at = {{now}},
+    updated_at = {{now}}
+  WHERE (SELECT going FROM held) AND state = 'queued' AND attempt = 0 AND id = ANY(%(ids)s::bigint[]) AND {_USABLE}
+  RETURNING id, sent_at
+), noted AS (
+  INSERT INTO delivery_events (delivery_id, attempt, at, old, new) SELECT id, 1, sent_at, 'queued', 'sending' FROM moved
+), counted AS (
+  UPDATE batches SET n_queued = n_queued - m.n, n_sending = n_sending + m.n
+  FROM (SELECT count(*) AS n FROM moved) m WHERE id = %(batch)s AND m.n > 0
+)
+SELECT (SELECT going FROM held), (SELECT array_agg(id) FROM moved)
 """
 
 
+def mark_first(connection: Connection, batch: int, fence: int, owner: str, ids: Sequence[int], route: str) -> Marked | None:
+    """The first attempt of these begins: queued -> sending, for those of them that still are so and may be sent.
+
+    None: the batch's lease is not ours. One statement on PostgreSQL (``Database.once``).
+    """
+    if is_postgresql(connection):
+        sql = _MARK_FIRST.format(now=now_ms(connection))
+        values = {"batch": batch, "owner": owner, "fence": fence, "route": route, "ids": _array(ids)}
+        going, moved = connection.exec_driver_sql(sql, values).one()
+        return None if going is None else Marked(going, set(moved or ()))
+    now = read_clock(connection)
+    lease = "SELECT a.cancelled_at IS NULL AND a.expires_at > ? FROM batches b JOIN alerts a ON a.id = b.alert_id"
+    held = connection.exec_driver_sql(f"{lease} WHERE b.id = ? AND b.owner = ? AND b.fence = ?", (now, batch, owner, fence))
+    going = held.scalar()
+    if not going:
+        return None if going is None else Marked(False, set())
+    sql = (
+        "UPDATE deliveries SET state = 'sending', attempt = 1, next_at = NULL, route = ?, sent_at = ?, updated_at = ?"
+        f" WHERE state = 'queued' AND attempt = 0 AND id {_IN_JSON} AND {_USABLE} RETURNING id, attempt, batch_id"
+    )
+    moved = connection.exec_driver_sql(sql, (route, now, now, json.dumps(ids))).all()
+    return Marked(True, _moved(connection, moved, now, State.QUEUED, State.SENDING))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step that whole sets of rows take. ``columns``: what is given of each, with PostgreSQL's types."""
+
+    old: State
+    new: State
+    columns: Mapping[str, str]
+    sets: str
+    where: str
+
+    def update(self, given: str, now: str) -> str:
+        """``given``: the table ``v``. One value is wanted before those of ``v``: in how many ms it is due, or NULL."""
+        return (
+            f"UPDATE deliveries SET state = '{self.new}', next_at = {now} + CAST(? AS BIGINT), updated_at = {now}, "
+            f"code = NULL, reason = NULL, {self.sets} FROM {given} "
+            f"WHERE deliveries.id = v.id AND deliveries.attempt = v.attempt AND state = '{self.old}' AND {self.where} "
+            "RETURNING deliveries.id, deliveries.attempt, batch_id, updated_at, next_at"
+        )
+
+    def all_in_one(self, now: str) -> str:
+        """PostgreSQL's way: one statement, one journey, one transaction."""
+        arrays = ", ".join(f"?::{kind}[]" for kind in self.columns.values())
+        update = self.update(f"unnest({arrays}) AS v({', '.join(self.columns)})", now)
+        return f"""
+        WITH moved AS ({update}),
+        noted AS (
+          INSERT INTO delivery_events (delivery_id, attempt, at, old, new)
+          SELECT id, attempt, updated_at, '{self.old}', '{self.new}' FROM moved),
+        counted AS (
+          UPDATE batches b SET n_{self.old} = b.n_{self.old} - m.n, n_{self.new} = b.n_{self.new} + m.n,
+            next_at = least(b.next_at, m.due)
+          FROM (SELECT batch_id, count(*) AS n, min(next_at) AS due FROM moved GROUP BY batch_id ORDER BY batch_id) m
+          WHERE b.id = m.batch_id)
+        SELECT id FROM moved"""
+
+
+_ACCEPTANCE: Final = _Step(
+    State.SENDING,
+    State.ACCEPTED,
+    {"id": "bigint", "attempt": "smallint", "provider_id": "text", "cost": "bigint"},
+    "provider_id = coalesce(v.provider_id, deliveries.provider_id), cost = coalesce(v.cost, deliveries.cost)",
+    "void < v.attempt",
+)
+_ARRIVAL: Final = _Step(
+    State.ACCEPTED,
+    State.DELIVERED,
+    {"id": "bigint", "attempt": "smallint", "route": "text", "provider_id": "text"},
+    "provider_id = coalesce(v.provider_id, deliveries.provider_id)",
+    "deliveries.route = v.route",
+)
+
+
 def accept(
-    connection: Connection, taken: Sequence[tuple[int, int, str | None, int | None]], due: int | None, now: int
+    connection: Connection, taken: Sequence[tuple[int, int, str | None, int | None]], deadline: int | None
 ) -> set[int]:
     """Those of ``taken`` (delivery, attempt, provider's id, cost) that were still being sent in that attempt are accepted.
 
-    ``due``: by when a receipt must come. Returns what it moved; of the others there is something else to be said.
+    ``deadline``: ms within which a receipt must come. Returns what it moved; of the others there is something else to be
+    said. One statement on PostgreSQL (``Database.once``).
     """
-    columns = [list(column) for column in zip(*sorted(taken), strict=True)]
+    return _take_step(connection, _ACCEPTANCE, taken, deadline)
+
+
+def arrive(connection: Connection, receipts: Sequence[tuple[int, int, str, str | None]]) -> set[int]:
+    """Those of ``receipts`` (delivery, attempt, route, provider's id) that stood accepted there have arrived.
+
+    Returns what it moved; of the others there is something else to be said. One statement on PostgreSQL.
+    """
+    return _take_step(connection, _ARRIVAL, receipts, None)
+
+
+def _take_step(connection: Connection, step: _Step, rows: Sequence[Sequence[Any]], due: int | None) -> set[int]:
+    ordered = sorted(rows, key=lambda row: row[0])
     if is_postgresql(connection):
-        v = "unnest(?::bigint[], ?::smallint[], ?::text[], ?::bigint[]) AS v(id, attempt, provider_id, cost)"
-        given = [_array(column) for column in columns]
-    else:
-        v = f"(SELECT {_JSON_COLUMNS} FROM json_each(?)) AS v"
-        given = [json.dumps(list(zip(*columns, strict=True)))]
-    sql = _placeholders(connection, _ACCEPT.format(given=v))
-    moved = connection.exec_driver_sql(sql, (due, now, *given)).all()
-    if moved:
-        ids, attempts_of, of_batch = zip(*moved, strict=True)
-        _append_same(connection, ids, attempts_of, now, State.SENDING, State.ACCEPTED)
-        for batch, n in sorted(Counter(of_batch).items()):
-            _shift(connection, batch, {State.SENDING: -n, State.ACCEPTED: n}, due)
-    return {row[0] for row in moved}
+        sql = _placeholders(connection, step.all_in_one(str(now_ms(connection))))
+        arrays = [_array(column) for column in zip(*ordered, strict=True)]
+        return set(connection.exec_driver_sql(sql, (due, *arrays)).scalars())
+    extracted = ", ".join(f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(step.columns))
+    now = read_clock(connection)
+    sql = step.update(f"(SELECT {extracted} FROM json_each(?)) AS v", str(now))
+    moved = connection.exec_driver_sql(sql, (due, json.dumps([list(row) for row in ordered]))).all()
+    return _moved(connection, [row[:3] for row in moved], now, step.old, step.new, None if due is None else now + due)
 
 
-#: For SQLite, which takes no arrays.
-_IN_JSON: Final = "IN (SELECT value FROM json_each(?))"
-_JSON_COLUMNS: Final = ", ".join(
-    f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(("id", "attempt", "provider_id", "cost"))
-)
+def _moved(
+    connection: Connection, moved: Sequence[Sequence[Any]], now: int, old: State, new: State, due: int | None = None
+) -> set[int]:
+    """Events and counts for rows (id, attempt, batch) that went from ``old`` to ``new``; their ids."""
+    rows = [(delivery, n, now, old.value, new.value) for delivery, n, _ in moved]
+    if rows:
+        names = "delivery_id, attempt, at, old, new"
+        connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?)", rows)
+    for batch, n in sorted(Counter(batch for _, _, batch in moved).items()):
+        _shift(connection, batch, {old: -n, new: n}, due)
+    return {row[0] for row in rows}
+
+
+_IN_JSON: Final = "IN (SELECT value FROM json_each(?))"  # for SQLite, which takes no arrays
 
 
 def in_state(connection: Connection, batch: int, states: Iterable[State], limit: int = 5000) -> list[DeliveryRow]:
@@ -311,20 +410,6 @@ def _append_events(connection: Connection, moved: Sequence[Change], at: int) -> 
         connection.exec_driver_sql(sql, tuple(_array(column) for column in zip(*rows, strict=True)))
     else:
         connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?,?,?)", rows)
-
-
-def _append_same(
-    connection: Connection, ids: Sequence[int], attempts_of: Sequence[int], at: int, old: State, new: State
-) -> None:
-    """The same event for each of these."""
-    names = "delivery_id, attempt, at, old, new"
-    if is_postgresql(connection):
-        given = "unnest(%s::bigint[], %s::smallint[]) AS v(id, n)"
-        sql = f"INSERT INTO delivery_events ({names}) SELECT v.id, v.n, %s, %s, %s FROM {given}"
-        connection.exec_driver_sql(sql, (at, old.value, new.value, _array(ids), _array(attempts_of)))
-    else:
-        rows = [(delivery, n, at, old.value, new.value) for delivery, n in zip(ids, attempts_of, strict=True)]
-        connection.exec_driver_sql(f"INSERT INTO delivery_events ({names}) VALUES (?,?,?,?,?)", rows)
 
 
 def _move_counts(connection: Connection, moved: Sequence[Change]) -> None:
