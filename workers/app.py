@@ -11,6 +11,7 @@ from broadcaster.wiring import configure_log
 from workers import ending, runtime
 
 LOOK_AFTER_CHILDREN: Final = 0.5  # s
+LOOK_FOR_LOST_PLACES: Final = 1.0  # s
 
 settings = Settings()
 app = Celery("broadcaster", include=["workers.tasks"])
@@ -47,6 +48,7 @@ class _Family(bootsteps.StartStopStep):  # type: ignore[misc]
         # Celery looks for dead children every 5 s. It also hears of each death, but often before the kernel has the exit
         # status, and then does nothing. The same timer wakes the loop, which hears of TERM only when it is awake.
         hub.call_repeatedly(LOOK_AFTER_CHILDREN, worker.pool.maintain_pool)
+        hub.call_repeatedly(LOOK_FOR_LOST_PLACES, worker.consumer.look_for_lost_places)
 
     def close(self, _worker: Any) -> None:
         # An end that no signal began (a fault of the master's own), and children forked since the signal.

@@ -101,9 +101,12 @@ class Poller:
             wiring.wake_ups.deliver(priority)
 
     def _do_what_waits(self, *, redis_down: bool) -> None:
-        """Does the work where no task came for it. An idle slot and work past its grace: the wake-up was lost."""
+        """Does the work where no task came for it. An idle slot and work past its grace: the wake-up was lost.
+
+        Idle is who has had no task: what the poller does itself says nothing of whether wake-ups come.
+        """
         runtime = self._runtime
-        idle_ms = (time.monotonic() - runtime.idle_since) * 1000
+        idle_ms = (time.monotonic() - runtime.last_task) * 1000
         for lowest, grace in ((0, CRITICAL_GRACE), (runtime.lowest, GRACE)):
             if runtime.slot.locked() or (not redis_down and idle_ms < grace):
                 continue

@@ -65,7 +65,7 @@ class Runtime:
         self.planner = self.wiring.planner()
         self.deliverer = self.wiring.deliverer(self.loop)
         self.slot = threading.Lock()
-        self.idle_since = time.monotonic()
+        self.last_task = time.monotonic()  # when one ended
         self._looked_for_critical = 0.0
         self._stopping = threading.Event()
         self._done = threading.Event()
@@ -93,7 +93,8 @@ class Runtime:
                 # Whatever was claimed or marked stays so until its lease ends; the poller looks again in a moment.
                 log.warning("runtime.database_unavailable", error=type(error).__name__)
             finally:
-                self.idle_since = time.monotonic()
+                if by_task:
+                    self.last_task = time.monotonic()
         return done
 
     def stop_claiming(self) -> None:

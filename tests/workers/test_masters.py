@@ -15,7 +15,10 @@ import pytest
 import redis
 
 from broadcaster.cli import embedded
+from broadcaster.domain.audience import Everyone
+from broadcaster.domain.messages import Severity
 from broadcaster.queue import BULK
+from broadcaster.services.alerts import Draft, Step
 from broadcaster.settings import Settings
 from broadcaster.store import migrate, processes
 from broadcaster.wiring import Wiring
@@ -171,6 +174,45 @@ def test_redis_killed_while_a_task_is_under_way_does_not_end_the_master(family: 
 
     until(taken, 30)
     assert [c.pid for c in family.master.children()] == [c.pid for c in family.children]
+
+
+def test_redis_hung_while_a_task_ends_leaves_the_worker_hearing(family: Family) -> None:
+    frozen = family.hold_one_wake_up()
+    server = psutil.Process(family.redis_server.pid)
+    server.suspend()
+    frozen.resume()
+    until(lambda: "Couldn't ack" in family.log.read_text())
+    server.resume()
+
+    def all_places_are_free() -> bool:
+        before = family.redis.hlen("unacked")
+        for child in family.children:
+            child.suspend()
+        family.wiring.wake_ups.deliver(1, times=CHILDREN)
+        taken = stays(lambda: family.redis.hlen("unacked") <= before + CHILDREN, 2.0)
+        taken = taken and family.redis.hlen("unacked") == before + CHILDREN
+        for child in family.children:
+            child.resume()
+        until(lambda: not family.redis.llen(BULK))
+        return taken
+
+    until(all_places_are_free, 30)
+
+
+def test_children_of_a_master_that_hears_nothing_do_the_work_themselves(family: Family) -> None:
+    """Redis is well and takes every wake-up, so nothing but the wait tells them."""
+    family.master.suspend()
+    caller = family.wiring.keys.authenticate(family.wiring.keys.create("test", ["alerts:send"])[1])
+    steps = (Step(("sms",), 0),)
+    draft = Draft("Email is down", "Use bleeps.", Severity.HIGH, Everyone(), steps, 600, "IT")
+    family.wiring.alerts.accept(draft, caller)
+
+    def planned() -> bool:
+        with family.wiring.database.read() as connection:
+            return not connection.exec_driver_sql("SELECT 1 FROM alert_steps WHERE next_at IS NOT NULL").all()
+
+    until(planned)
+    family.master.resume()
 
 
 def another(family: Family, before: list[psutil.Process]) -> bool:
