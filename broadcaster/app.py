@@ -44,6 +44,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     app.state.wiring = wiring
     problems.install(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(receipts.ReceiptLane, wiring=wiring)
     for module in (alerts, recipients, groups, subscriptions, receipts):
         app.include_router(module.router, prefix="/api/v1")
     for pages in (console, pwa):

@@ -93,6 +93,13 @@ def document(problem: Problem) -> ProblemResponse:
     return ProblemResponse({**body, **problem.extra}, problem.status, headers)
 
 
+def as_document(error: Exception) -> ProblemResponse | None:
+    """What the handlers below answer to it, for who stands before the router; None: a fault of our own."""
+    if isinstance(error, Problem):
+        return document(error)
+    return _unavailable(error) if isinstance(error, UNAVAILABLE) else None
+
+
 async def _on_problem(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, Problem)
     return document(error)
@@ -127,6 +134,10 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _on_database(_request: Request, error: Exception) -> ProblemResponse:
+    return _unavailable(error)
+
+
+def _unavailable(error: Exception) -> ProblemResponse:
     # The statement's parameters may hold addresses: only the driver's class goes to the log.
     log.error("api.database_unavailable", error=type(getattr(error, "orig", error)).__name__)
     # A connection that is lost during COMMIT leaves it open whether it was kept: the key makes the repeat harmless.

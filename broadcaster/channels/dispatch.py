@@ -77,10 +77,13 @@ async def dispatch(
     news = asyncio.Event()
 
     async def work() -> None:
+        passage = _Passage()
+        wire.flight.set(passage)
         while waiting:
             envelope, item = waiting.popleft()
             brake = brakes[limiter(item)]
-            outcome = await _one(envelope, item, send, brake)
+            passage.begin(envelope, brake)
+            outcome = await _one(passage, item, send)
             brake.pull(outcome)
             done.append(((envelope.delivery, envelope.attempt), outcome))
             news.set()
@@ -98,30 +101,37 @@ async def dispatch(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _one(
-    envelope: Envelope, item: Item, send: Callable[[Envelope, Item], Awaitable[Outcome]], brake: _Brake
-) -> Outcome:
-    def check() -> Outcome | None:
-        if envelope.recalled:
-            return _RECALLED
-        if wire.boottime() > envelope.not_after:
-            return Deferred("lease_expired", "The lease ended before the request could be written")
-        return brake.read()
+class _Passage(wire.Flight):
+    """What one task sends, one envelope after the other."""
 
-    current = wire.Flight(check)
-    wire.flight.set(current)
+    __slots__ = ("brake", "envelope")
+    envelope: Envelope
+    brake: _Brake
+
+    def begin(self, envelope: Envelope, brake: _Brake) -> None:
+        self.envelope, self.brake, self.written, self.retry_after = envelope, brake, False, None
+
+    def check(self) -> Outcome | None:
+        if self.envelope.recalled:
+            return _RECALLED
+        if wire.boottime() > self.envelope.not_after:
+            return Deferred("lease_expired", "The lease ended before the request could be written")
+        return self.brake.read()
+
+
+async def _one(passage: _Passage, item: Item, send: Callable[[Envelope, Item], Awaitable[Outcome]]) -> Outcome:
     try:
-        if envelope.not_before:
-            await _slot(envelope, brake)
-        if (outcome := check()) is not None:
+        if passage.envelope.not_before:
+            await _slot(passage.envelope, passage.brake)
+        if (outcome := passage.check()) is not None:
             return outcome
-        return await send(envelope, item)
+        return await send(passage.envelope, item)
     except wire.NotWritten as stopped:
         return stopped.outcome
     except Exception as error:  # noqa: BLE001  # whatever it is, the envelope needs its outcome
         if wire.is_transport(error):
-            return wire.fault(error, current.written)
-        log.error("send.bug", error=type(error).__name__, where=_where(error), written=current.written, exc_info=False)
+            return wire.fault(error, passage.written)
+        log.error("send.bug", error=type(error).__name__, where=_where(error), written=passage.written, exc_info=False)
         return Ambiguous("internal_error", "A fault of our own while sending; see the log")
 
 

@@ -12,9 +12,9 @@ import asyncio
 import math
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
@@ -45,16 +45,21 @@ def boottime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-@dataclass(slots=True)
-class Flight:
-    """One request that carries a message. ``check`` is asked at the last moment: None means go."""
+class Flight(ABC):
+    """A request that carries a message; one task may make one after the other."""
 
-    check: Callable[[], Outcome | None]
-    written: bool = False
-    retry_after: str | None = None  # header of the answer, kept because the Twilio SDK's exception drops it
+    __slots__ = ("retry_after", "written")
+
+    def __init__(self) -> None:
+        self.written = False
+        self.retry_after: str | None = None  # header of the answer, kept because the Twilio SDK's exception drops it
+
+    @abstractmethod
+    def check(self) -> Outcome | None:
+        """Asked at the last moment: None means go."""
 
 
-#: The flight of the current task. Every send runs in a task of its own, so that concurrent sends cannot mix.
+#: The flight of the current task. Concurrent sends run in tasks of their own, so that they cannot mix.
 flight: ContextVar[Flight | None] = ContextVar("flight", default=None)
 
 
@@ -113,7 +118,8 @@ def session(
         connector=_Connector(
             limit=connections, resolver=resolver, keepalive_timeout=30.0, timeout_ceil_threshold=_CEIL, ttl_dns_cache=60
         ),
-        timeout=aiohttp.ClientTimeout(total=TOTAL, connect=CONNECT, sock_connect=CONNECT, ceil_threshold=_CEIL),
+        # Not ``connect``, which starts a timer for each request, also where a connection is there.
+        timeout=aiohttp.ClientTimeout(total=TOTAL, sock_connect=CONNECT, ceil_threshold=_CEIL),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_no_redirects,) if follows else (),
