@@ -132,11 +132,11 @@ class Runtime:
     def _one(self, lowest: int, *, by_task: bool, grace: int, until: float) -> bool:
         if lowest > 0 and self._critical_waits() and self._one(0, by_task=by_task, grace=0, until=until):
             return True
-        if self.planner.run_one(lowest=lowest, grace=grace, go_on=self._go_on):
-            return True
-        return self.deliverer.run_one(
+        planned = self.planner.run_one(lowest=lowest, grace=grace, go_on=self._go_on)
+        delivered = self.deliverer.run_one(
             lowest=lowest, grace=grace, by_task=by_task, until=until, give_way=self._critical_waits
         )
+        return planned or delivered
 
     def _go_on(self) -> bool:
         return not (self.stopping or self._critical_waits())

@@ -228,7 +228,7 @@ class Alerts:
         """One transaction: what each is answered, and the alerts, steps and keys that this makes."""
         answers: dict[_Asked, Accepted | Exception] = {}
         with self._database.write() as connection:
-            now, revision = read_clock(connection), revisions.current(connection)
+            revision, now = revisions.current_and_clock(connection)
             keys = [asked.memory for asked in turn if asked.memory is not None]
             known = store.remembered_requests(connection, keys) if keys else {}
             for asked in turn:

@@ -226,12 +226,12 @@ class Deliverer:
         alert = alert_store.by_id(connection, claim.alert_id)
         channel = self._channels.get(claim.channel, sandbox=alert.sandbox)
         run = _Run(claim, channel, alert, message_of(alert))
-        now = read_clock(connection)
-        over = alert.cancelled_at is not None or now >= alert.expires_at
+        over = alert.cancelled_at is not None or alert.now >= alert.expires_at
         run.abandoned = claim.sending > 0 or claim.losses >= SPLIT_LOSSES
-        run.untidy = over or run.abandoned or store.any_overdue(connection, claim.id, now)
-        if not run.untidy:
-            run.ready.extend(store.ready(connection, claim.id, now))
+        ready = store.ready(connection, claim.id, alert.now)
+        run.untidy = over or run.abandoned or ready is None
+        if ready is not None and not run.untidy:
+            run.ready.extend(ready)
             run.standings = standings
         return run
 
@@ -242,7 +242,7 @@ class Deliverer:
             if run.untidy:
                 self._tidy(claim, channel, alert)
                 with self._database.read() as connection:
-                    run.ready.extend(store.ready(connection, claim.id, read_clock(connection)))
+                    run.ready.extend(store.ready(connection, claim.id, read_clock(connection), tidy=True) or ())
             self._send_all(run, until, give_way)
             if run.untidy:
                 self._look_up_due(claim, channel, alert, run.message)

@@ -6,7 +6,7 @@ A slice and the cursor behind it commit together, under the step's lease; each c
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Row
@@ -18,7 +18,7 @@ from broadcaster.queue import WakeUps
 from broadcaster.store import alerts as store
 from broadcaster.store import batches
 from broadcaster.store.audiences import PlannedContact, contacts_of, members, people_slice
-from broadcaster.store.database import UNAVAILABLE, Database, is_postgresql, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, is_postgresql
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +51,17 @@ class Planner:
 
     def run_one(self, *, lowest: int, grace: int = 0, go_on: Callable[[], bool] = lambda: True) -> bool:
         """Plans the most urgent due step to its end, or while ``go_on`` says so. False: there was none."""
-        with self._database.glance() as connection:
-            if not store.any_step_due(connection):
-                return False
+        if self._database.dialect == "sqlite":  # its one write lock is not taken in vain
+            with self._database.read() as connection:
+                if not store.any_step_due(connection):
+                    return False
         try:
             with self._database.write() as connection:
-                claim = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
-                if claim is None:
+                step = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+                if step is None:
                     return False
-                planned = self._slice(connection, claim)  # most alerts are one slice, and the lease need not be seen
+                claim = store.StepClaim(step.alert_id, step.step, step.fence)
+                planned = self._slice(connection, claim, step)  # most alerts are one slice: its lease need not be seen
         except UNAVAILABLE:
             raise
         except Exception:  # what cannot be planned must not stand before everything else: it waits for a lease
@@ -72,7 +74,8 @@ class Planner:
                     store.leave_step(connection, claim, self._owner)
                 break
             with self._database.write() as connection:
-                planned = self._slice(connection, claim)
+                step = store.step(connection, claim)  # before its alert, as cancelling locks them
+                planned = self._slice(connection, claim, step)
         return True
 
     def _tell(self, planned: "_Planned | None") -> bool:
@@ -84,11 +87,10 @@ class Planner:
             log.info("planning.done", alert=planned.alert, step=planned.step, people=planned.people)
         return planned.people is None
 
-    def _slice(self, connection: Connection, claim: store.StepClaim) -> "_Planned | None":
+    def _slice(self, connection: Connection, claim: store.StepClaim, step: Row[Any]) -> "_Planned | None":
         """One slice in one transaction. None when the step is planned, dropped, or no longer ours."""
-        step = store.step(connection, claim)  # the step before its alert, as cancelling locks them
         alert = store.hold(connection, claim.alert_id)
-        now = read_clock(connection)
+        now = alert.now
         if step.next_at is None:
             return None
         if alert.cancelled_at is not None or alert.expires_at <= now:

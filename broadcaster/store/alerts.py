@@ -25,7 +25,6 @@ class StepClaim:
 
     alert_id: int
     step: int
-    cursor: int
     fence: int
 
 
@@ -49,7 +48,9 @@ def by_ids(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
 
 
 def by_id(connection: Connection, alert: int) -> Row[Any]:
-    return connection.execute(select(alerts).where(alerts.c.id == alert)).one()
+    """The alert, and ``now``, the database's clock (ms since the epoch)."""
+    query = select(alerts, now_ms(connection).label("now")).where(alerts.c.id == alert)
+    return connection.execute(query).one()
 
 
 def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[Any]]:
@@ -59,8 +60,9 @@ def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[
 
 
 def hold(connection: Connection, alert: int) -> Row[Any]:
-    """The alert, which nobody can cancel before this transaction ends."""
-    return connection.execute(select(alerts).where(alerts.c.id == alert).with_for_update(read=True)).one()
+    """The alert, which nobody can cancel before this transaction ends, and ``now``, as ``by_id`` has it."""
+    query = select(alerts, now_ms(connection).label("now")).where(alerts.c.id == alert)
+    return connection.execute(query.with_for_update(read=True, of=alerts)).one()
 
 
 def cancel(connection: Connection, alert: int, by: str) -> bool:
@@ -99,16 +101,17 @@ WHERE (alert_id, step) IN (
   SELECT alert_id, step FROM alert_steps
   WHERE next_at <= {now} - :grace AND woken_at <= {now} - :grace AND lease_until <= {now} AND priority <= :lowest
   ORDER BY priority, next_at LIMIT 1 {lock})
-RETURNING alert_id, step, cursor, fence
+RETURNING {columns}
 """
 
 
-def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> StepClaim | None:
+def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> Row[Any] | None:
     """The most urgent step whose planning is due and free, now leased to ``owner``."""
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
-    sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock)
-    row = connection.execute(text(sql), {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}).one_or_none()
-    return StepClaim(*row) if row else None
+    columns = ", ".join(alert_steps.c.keys())
+    sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock, columns=columns)
+    values = {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
+    return connection.execute(text(sql), values).one_or_none()
 
 
 def step(connection: Connection, claim: StepClaim) -> Row[Any]:
@@ -184,14 +187,17 @@ def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[in
     return {alert: int(n) for alert, n in connection.execute(query)}
 
 
+FEW: Final = 10  # for which COPY is the longer way
+
+
 def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """New deliveries: (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at) each."""
     columns = ("alert_id", "batch_id", "contact_id", "recipient_id", "step", "state", "next_at", "updated_at")
-    if is_postgresql(connection):
+    if is_postgresql(connection) and len(rows) > FEW:
         copy(connection, "deliveries", columns, rows)
         return
     sql = f"INSERT INTO deliveries ({', '.join(columns)}) VALUES (?,?,?,?,?,?,?,?)"
-    connection.exec_driver_sql(sql, list(rows))
+    connection.exec_driver_sql(sql.replace("?", "%s") if is_postgresql(connection) else sql, list(rows))
 
 
 # ---- reach over time -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, text, update
 
 from broadcaster.domain.lifecycle import STATES, State
 from broadcaster.store.database import is_postgresql, now_ms
@@ -41,13 +41,13 @@ class Blocked:
 NOTHING_BLOCKED: Final = Blocked()
 
 _CLAIM: Final = """
-UPDATE batches SET owner = :owner,
-       lease_until = {now} + CASE WHEN priority = 0 THEN :critical ELSE :other END, fence = fence + 1,
+UPDATE batches SET owner = ?, fence = fence + 1,
+       lease_until = {now} + CASE WHEN priority = 0 THEN {critical} ELSE {other} END,
        losses = losses + CASE WHEN owner IS NULL THEN 0 ELSE 1 END, {runs} = {runs} + 1
 WHERE id = (
   SELECT b.id FROM batches b
-  WHERE b.next_at <= {now} - :grace AND b.woken_at <= {now} - :grace AND b.lease_until <= {now} AND b.priority <= :lowest
-    AND CASE WHEN b.priority = 0 THEN b.route NOT IN :blocked_critical ELSE b.route NOT IN :blocked END
+  WHERE b.next_at <= {now} - {grace} AND b.woken_at <= {now} - {grace} AND b.lease_until <= {now} AND b.priority <= {lowest}
+    AND CASE WHEN b.priority = 0 THEN b.route NOT IN ({blocked_critical}) ELSE b.route NOT IN ({blocked}) END
   ORDER BY b.priority, b.next_at, b.id LIMIT 1 {lock})
 RETURNING id, alert_id, channel, route, priority, size, fence, losses, n_sending
 """
@@ -68,18 +68,21 @@ def claim(
     ``leases``: ms for a critical batch, and for any other. ``lowest``: the least urgent priority wanted. ``grace``: ms a
     batch must have been due (and its wake-up been out).
     """
+    routes = [[*names, ""] for names in (blocked.critical, blocked.other)]
     sql = _CLAIM.format(
         now=now_ms(connection),
+        critical=int(leases[0]),
+        other=int(leases[1]),
+        lowest=int(lowest),
+        grace=int(grace),
         runs="runs_task" if by_task else "runs_poller",
         lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
+        blocked_critical=", ".join("?" * len(routes[0])),
+        blocked=", ".join("?" * len(routes[1])),
     )
-    row = connection.execute(
-        text(sql).bindparams(
-            bindparam("blocked_critical", [*blocked.critical, ""], expanding=True),
-            bindparam("blocked", [*blocked.other, ""], expanding=True),
-        ),
-        {"owner": owner, "critical": leases[0], "other": leases[1], "lowest": lowest, "grace": grace},
-    ).one_or_none()
+    if is_postgresql(connection):
+        sql = sql.replace("?", "%s")
+    row = connection.exec_driver_sql(sql, (owner, *routes[0], *routes[1])).one_or_none()
     return Claim(*row) if row else None
 
 

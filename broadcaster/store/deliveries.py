@@ -118,19 +118,21 @@ def disabled(connection: Connection, contact_ids: Sequence[int]) -> set[int]:
 _READY: Final = """
 SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id
-WHERE d.batch_id = ? AND d.state IN ('queued', 'retrying') AND d.next_at <= ? ORDER BY d.id
+WHERE d.batch_id = ? AND d.state IN ('queued', 'retrying', 'accepted', 'uncertain') AND d.next_at <= ? ORDER BY d.id
 """
 
 
-def ready(connection: Connection, batch: int, now: int) -> list[Ready]:
-    """What of the batch may leave now."""
-    return [Ready(*row) for row in connection.exec_driver_sql(_placeholders(connection, _READY), (batch, now))]
+def ready(connection: Connection, batch: int, now: int, *, tidy: bool = False) -> list[Ready] | None:
+    """What of the batch may leave now.
+
+    None unless ``tidy`` when something else comes first: a receipt did not come in time, or a doubt may be cleared up.
+    """
+    rows = [Ready(*row) for row in connection.exec_driver_sql(_placeholders(connection, _READY), (batch, now))]
+    unsent = [row for row in rows if row.state in _UNSENT]
+    return unsent if tidy or len(unsent) == len(rows) else None
 
 
-def any_overdue(connection: Connection, batch: int, now: int) -> bool:
-    """Whether a receipt did not come in time, or the time to clear up a doubt has come."""
-    sql = "SELECT 1 FROM deliveries WHERE batch_id = ? AND state IN ('accepted', 'uncertain') AND next_at <= ? LIMIT 1"
-    return connection.exec_driver_sql(_placeholders(connection, sql), (batch, now)).first() is not None
+_UNSENT: Final = (State.QUEUED.value, State.RETRYING.value)
 
 
 class Marked(NamedTuple):
