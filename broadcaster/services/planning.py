@@ -82,7 +82,8 @@ class Planner:
         """Wakes workers for what was planned. Whether there is more to plan."""
         if planned is None:
             return False
-        self._wake_ups.deliver(planned.priority, times=min(planned.batches, WAKE_AT_ONCE))
+        others = planned.batches if planned.people is None else planned.batches - 1  # of the last slice we take one, now
+        self._wake_ups.deliver(planned.priority, times=min(max(0, others), WAKE_AT_ONCE))
         if planned.people is not None:
             log.info("planning.done", alert=planned.alert, step=planned.step, people=planned.people)
         return planned.people is None

@@ -49,8 +49,7 @@ def by_ids(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
 
 def by_id(connection: Connection, alert: int) -> Row[Any]:
     """The alert, and ``now``, the database's clock (ms since the epoch)."""
-    query = select(alerts, now_ms(connection).label("now")).where(alerts.c.id == alert)
-    return connection.execute(query).one()
+    return _with_clock(connection, alert, "")
 
 
 def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[Any]]:
@@ -61,8 +60,13 @@ def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[
 
 def hold(connection: Connection, alert: int) -> Row[Any]:
     """The alert, which nobody can cancel before this transaction ends, and ``now``, as ``by_id`` has it."""
-    query = select(alerts, now_ms(connection).label("now")).where(alerts.c.id == alert)
-    return connection.execute(query.with_for_update(read=True, of=alerts)).one()
+    return _with_clock(connection, alert, "FOR SHARE" if is_postgresql(connection) else "")
+
+
+def _with_clock(connection: Connection, alert: int, lock: str) -> Row[Any]:
+    mark = "%s" if is_postgresql(connection) else "?"
+    sql = f"SELECT {', '.join(alerts.c.keys())}, {now_ms(connection)} AS now FROM alerts WHERE id = {mark} {lock}"
+    return connection.exec_driver_sql(sql, (alert,)).one()
 
 
 def cancel(connection: Connection, alert: int, by: str) -> bool:
