@@ -1,5 +1,6 @@
 """The ASGI application: routes put together, nothing else. ``uvicorn broadcaster.app:create --factory``."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,8 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection needs to look through it
         yield
         wiring.wake_ups.close()
         wiring.database.close()

@@ -31,7 +31,8 @@ from broadcaster.store.tables import contacts, group_members, recipient_tags, re
 
 log = structlog.get_logger(__name__)
 
-SLICE: Final = 1_000
+#: Rows in one transaction: SQLite's one write lock is not held for long; PostgreSQL gains from larger slices.
+SLICE: Final = {"sqlite": 1_000, "postgresql": 5_000}
 LEASE_MS: Final = 60_000
 LISTED: Final = 1_000  # bad rows that are listed; all are counted
 LONGEST_FIELD: Final = 1_000
@@ -224,7 +225,7 @@ class Importer:
             groups: dict[str, int] = {}
             total, done = result.rows - result.errors_total, 0
             with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as renames:
-                while lines := list(itertools.islice(good, SLICE)):
+                while lines := list(itertools.islice(good, SLICE[self._database.dialect])):
                     rows = [Row.from_json(line) for line in lines]
                     self._write_slice(owner, revision, rows, groups, renames, result, options)
                     before, done = done, done + len(rows)

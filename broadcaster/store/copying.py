@@ -41,4 +41,6 @@ def copy(connection: Connection, table: str, columns: Sequence[str], rows: Itera
 def _field(value: Any) -> str:
     if value is None:
         return "\\N"
-    return value.translate(_ESCAPED) if isinstance(value, str) else str(value)
+    if not isinstance(value, str):
+        return str(value)
+    return value if value.isprintable() and "\\" not in value else value.translate(_ESCAPED)
