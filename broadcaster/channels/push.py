@@ -90,7 +90,7 @@ class WebPush:
         return Traits(
             name="push",
             label="Web push",
-            chunk=200,
+            chunk=500,
             rate=None,
             duplicates_collapse=True,
             gives_receipts=True,

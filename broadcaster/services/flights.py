@@ -17,7 +17,7 @@ from broadcaster.domain.messages import Content, Envelope, Message
 from broadcaster.domain.outcomes import Outcome, Rejected, Scope, Throttled
 
 COMMIT_EVERY: Final = 0.25  # s, or COMMIT_ROWS outcomes
-COMMIT_ROWS: Final = 200
+COMMIT_ROWS: Final = 500
 
 Result = tuple[AttemptId, Outcome]
 
