@@ -4,8 +4,7 @@ A slice and the cursor behind it commit together, under the step's lease; each c
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -13,11 +12,10 @@ from sqlalchemy import Connection, Row
 
 from broadcaster.domain import audience as audiences
 from broadcaster.domain.channel import Channel, ChannelSet
-from broadcaster.domain.lifecycle import State
 from broadcaster.queue import WakeUps
 from broadcaster.store import alerts as store
-from broadcaster.store import batches
-from broadcaster.store.audiences import PlannedContact, contacts_of, members, people_slice
+from broadcaster.store import planning as rows
+from broadcaster.store.audiences import members, people_slice
 from broadcaster.store.database import UNAVAILABLE, Database, is_postgresql
 
 log = structlog.get_logger(__name__)
@@ -97,13 +95,15 @@ class Planner:
         if alert.cancelled_at is not None or alert.expires_at <= now:
             store.drop_steps(connection, claim.alert_id)
             return None
-        people = self._people(connection, alert, step)
-        contacts = contacts_of(connection, people, json.loads(step.channels), alert.revision)
-        planned = self._write(connection, alert, step, contacts, now)
+        people, names = self._people(connection, alert, step), json.loads(step.channels)
+        planned = reachable = 0
+        if people:
+            planned = sum(self._write(connection, alert, step.step, people, name) for name in names)
+            reachable = rows.reachable(connection, people, names, alert.revision)
         last = len(people) < SLICE[connection.dialect.name]
         progress = {
             "people": step.people + len(people),
-            "unreachable": step.unreachable + len(set(people) - {c.recipient_id for c in contacts if c.usable}),
+            "unreachable": step.unreachable + len(people) - reachable,
             "cursor": people[-1] if people else step.cursor,
         }
         if last:
@@ -124,48 +124,14 @@ class Planner:
             not_reached_by=(alert.id, step.step) if step.step > 0 else None,
         )
 
-    def _write(
-        self,
-        connection: Connection,
-        alert: Row[tuple[object]],
-        step: Row[tuple[object]],
-        contacts: Sequence[PlannedContact],
-        now: int,
-    ) -> int:
-        """Writes batches and deliveries; how many batches have something to send."""
-        by_channel: dict[str, list[PlannedContact]] = defaultdict(list)
-        for contact in contacts:
-            by_channel[contact.channel].append(contact)
-        rows, parts = [], []
-        for name in json.loads(step.channels):
-            channel = self._channels.get(name, sandbox=alert.sandbox)
-            for part in _cut(by_channel[name], batch_size(channel)):
-                queued = sum(c.usable for c in part)
-                rows.append(
-                    {
-                        "alert_id": alert.id, "step": step.step, "channel": name, "route": channel.route,
-                        "priority": alert.priority, "size": len(part), "created_at": now, "woken_at": now,
-                        "next_at": now if queued else None, "n_queued": queued, "n_skipped": len(part) - queued,
-                    }
-                )  # fmt: skip
-                parts.append(part)
-        if not rows:
-            return 0
-        deliveries = []
-        for batch, part in zip(batches.add(connection, rows), parts, strict=True):
-            for c in part:
-                state, due = (State.QUEUED, now) if c.usable else (State.SKIPPED, None)
-                deliveries.append((alert.id, batch, c.contact_id, c.recipient_id, step.step, state.value, due, now))
-        store.add_deliveries(connection, deliveries)
-        return sum(row["next_at"] is not None for row in rows)
+    def _write(self, connection: Connection, alert: Row[Any], step: int, people: Sequence[int], name: str) -> int:
+        """Writes one channel's batches and deliveries; how many batches have something to send."""
+        channel = self._channels.get(name, sandbox=alert.sandbox)
+        size = batch_size(channel)
+        return rows.write(connection, alert, step, people, channel=name, route=channel.route, size=size)
 
 
 def batch_size(channel: Channel) -> int:
     """min(500, 5 s of the sender's rate): a batch is small enough to end soon, and large enough to be worth a claim."""
     rate = channel.traits.rate
     return BATCH if rate is None else max(1, min(BATCH, int(BATCH_SECONDS * rate)))
-
-
-def _cut(contacts: Sequence[PlannedContact], size: int) -> Iterator[Sequence[PlannedContact]]:
-    for start in range(0, len(contacts), size):
-        yield contacts[start : start + size]

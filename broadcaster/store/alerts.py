@@ -7,7 +7,6 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from broadcaster.store.copying import copy
 from broadcaster.store.database import is_postgresql, now_ms
 from broadcaster.store.tables import (
     alert_samples,
@@ -189,19 +188,6 @@ def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[in
         .group_by(alert_steps.c.alert_id)
     )
     return {alert: int(n) for alert, n in connection.execute(query)}
-
-
-FEW: Final = 10  # for which COPY is the longer way
-
-
-def add_deliveries(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """New deliveries: (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at) each."""
-    columns = ("alert_id", "batch_id", "contact_id", "recipient_id", "step", "state", "next_at", "updated_at")
-    if is_postgresql(connection) and len(rows) > FEW:
-        copy(connection, "deliveries", columns, rows)
-        return
-    sql = f"INSERT INTO deliveries ({', '.join(columns)}) VALUES (?,?,?,?,?,?,?,?)"
-    connection.exec_driver_sql(sql.replace("?", "%s") if is_postgresql(connection) else sql, list(rows))
 
 
 # ---- reach over time -----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """An audience as SQL over ``recipients``, at one directory revision."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,15 +20,6 @@ from broadcaster.domain.audience import AllOf, AnyOf, Audience, Everyone, HasTag
 from broadcaster.domain.lifecycle import State
 from broadcaster.store.revisions import valid
 from broadcaster.store.tables import contacts, deliveries, group_members, groups, recipient_tags, recipients
-
-
-class PlannedContact(NamedTuple):
-    """One address of one person in the audience. ``usable``: not opted out or disabled."""
-
-    recipient_id: int
-    contact_id: int
-    channel: str
-    usable: bool
 
 
 def members(audience: Audience, revision: int) -> ColumnElement[bool]:
@@ -52,25 +43,6 @@ def people_slice(
     if not_reached_by is not None:
         query = query.where(not_(_reached(*not_reached_by)))
     return list(connection.execute(query).scalars())
-
-
-def contacts_of(
-    connection: Connection, people: Sequence[int], channels: Sequence[str], revision: int
-) -> list[PlannedContact]:
-    """Their addresses on these channels at ``revision``, in the order of people. ``people`` is one slice, ascending."""
-    if not people:
-        return []
-    wanted = set(people)
-    query = (
-        select(contacts.c.recipient_id, contacts.c.id, contacts.c.channel, contacts.c.disabled_at.is_(None))
-        .where(
-            contacts.c.recipient_id.between(people[0], people[-1]),
-            contacts.c.channel.in_(channels),
-            valid(contacts, revision),
-        )
-        .order_by(contacts.c.recipient_id, contacts.c.id)
-    )
-    return [PlannedContact(*row) for row in connection.execute(query) if row[0] in wanted]
 
 
 def count_people(connection: Connection, condition: ColumnElement[bool]) -> int:

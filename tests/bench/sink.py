@@ -73,6 +73,7 @@ class Sink:
     def requests(self) -> int:
         """Requests so far, these questions left out. Only differences mean something."""
         self._asked += 1
+        self._status.close()  # nginx has closed one that rested for a minute
         self._status.request("GET", "/_status")
         text = self._status.getresponse().read().decode()
         # nginx's stub_status: "server accepts handled requests" and, below, three numbers.
