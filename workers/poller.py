@@ -1,8 +1,8 @@
 """The thread that makes losing a wake-up harmless: it looks in the database for what is due.
 
 It wakes a worker through Celery; when Redis is away, or a wake-up was lost, it does the work itself. So there is no
-beat, no leader, and delivery goes on with Redis dead. It acts only while this process's slot has been idle for the
-grace time, so with Redis up Celery tasks run (nearly) everything.
+beat, no leader, and delivery goes on with Redis dead. It acts only while this process has had no task for the grace
+time, so with Redis up Celery tasks run (nearly) everything.
 """
 
 import os
@@ -69,7 +69,11 @@ class Poller:
         runtime = self._runtime
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + LOOK * random.uniform(0.8, 1.2)
-            self._housekeeping()
+            release_dead_owners(runtime.wiring.database)
+            try:
+                self._housekeeping()
+            except Exception as error:  # noqa: BLE001 - whatever it is, what waits is more urgent
+                log.error("poller.housekeeping_failed", error=type(error).__name__)
         wake_ups = runtime.wiring.wake_ups
         if wake_ups.down:
             self._probe()
@@ -120,10 +124,12 @@ class Poller:
             return batches.any_due(connection, blocked) or alerts.any_step_due(connection)
 
     def _housekeeping(self) -> None:
-        """Once a second: dead owners' leases, samples of reach, expired alerts, forgotten processes."""
+        """Once a second: samples of reach, expired alerts, forgotten processes."""
         wiring = self._runtime.wiring
-        release_dead_owners(wiring.database)
-        wiring.progress.sample()
+        try:
+            wiring.progress.sample()
+        except UNAVAILABLE as error:  # an alert that is in use all the time, or the database: next second
+            log.info("poller.not_sampled", error=type(error).__name__)
         with wiring.database.read() as connection:
             over = alerts.expired_with_work(connection)
         for alert in over:

@@ -133,6 +133,7 @@ class Runtime:
         if lowest > 0 and self._critical_waits() and self._one(0, by_task=by_task, grace=0, until=until):
             return True
         planned = self.planner.run_one(lowest=lowest, grace=grace, go_on=self._go_on)
+        grace = 0 if planned else grace  # nobody was told of what has just been planned
         delivered = self.deliverer.run_one(
             lowest=lowest, grace=grace, by_task=by_task, until=until, give_way=self._critical_waits
         )

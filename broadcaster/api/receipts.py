@@ -33,6 +33,7 @@ _PATH: Final = re.compile(rf"/api/v1/receipts/({_CHANNEL})")
 )
 async def take_receipt(channel: Annotated[str, Path(pattern=rf"^{_CHANNEL}$")], request: Request) -> Response:
     """Signed by the provider or carrying our own token; anything else is refused. Repeats are harmless."""
+    # For the documentation, and for names that are none: ReceiptLane has taken all others.
     return await _take(channel, get_wiring(request), request.scope, request.receive)
 
 
@@ -61,6 +62,8 @@ async def _take(channel: str, wired: Wiring, scope: Scope, receive: Receive) -> 
     body, more = b"", True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return Response(status_code=400)  # which nobody hears
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > _LIMIT:

@@ -227,7 +227,7 @@ class UnsupportedType(Problem):
 
 
 async def _spool(request: Request, folder: FilePath) -> FilePath:
-    """The body on disk, for its two readings."""
+    """The body on disk, for its reading."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="import-", suffix=".csv", delete=False) as file:
         path, size = FilePath(file.name), 0

@@ -25,6 +25,7 @@ from broadcaster.domain.outcomes import Ambiguous, Deferred, Outcome
 
 if TYPE_CHECKING:
     from aiohttp.client import ClientTimeout
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -82,6 +83,13 @@ class Redirected(Exception):
 class _Connector(aiohttp.TCPConnector):
     """``connect`` returns just before aiohttp writes the request: DNS, TCP, TLS and the wait for the pool are over."""
 
+    async def _create_connection(
+        self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout"
+    ) -> "ResponseHandler":
+        # The session's ``sock_connect`` leaves out DNS; its ``connect`` would start a timer for each request.
+        async with asyncio.timeout(CONNECT):
+            return await super()._create_connection(req, traces, timeout)
+
     async def connect(self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout") -> "Connection":
         connection = await super().connect(req, traces, timeout)
         current = flight.get()
@@ -118,7 +126,6 @@ def session(
         connector=_Connector(
             limit=connections, resolver=resolver, keepalive_timeout=30.0, timeout_ceil_threshold=_CEIL, ttl_dns_cache=60
         ),
-        # Not ``connect``, which starts a timer for each request, also where a connection is there.
         timeout=aiohttp.ClientTimeout(total=TOTAL, sock_connect=CONNECT, ceil_threshold=_CEIL),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),

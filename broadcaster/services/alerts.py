@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from uuid_utils import uuid7
 
 from broadcaster.domain import audience as audiences
@@ -28,12 +28,14 @@ from broadcaster.services.together import Together
 from broadcaster.store import alerts as store
 from broadcaster.store import audiences as audience_store
 from broadcaster.store import batches, deliveries, revisions
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import Database, lost_a_race, read_clock
 
 log = structlog.get_logger(__name__)
 
 _GROUP: Final = 100  # alerts in one transaction
+_RACES: Final = 3
 _KNOWN_AUDIENCES: Final = 1_000
+_SMALL_AUDIENCE: Final = 50  # groups, tags and people that it names
 _SWEEP: Final = 1_000
 _SWEEPS: Final = 50
 _SAMPLE = Envelope(
@@ -132,6 +134,11 @@ class _Asked:
         return None if key is None else f"{'test' if self.caller.test else 'live'}:{key}"
 
 
+def _marks(asked: _Asked) -> set[object]:
+    """Two that have one of these in common are written one after the other."""
+    return {mark for mark in (asked.memory, asked.dedup) if mark is not None}
+
+
 class Alerts:
     """The API's and the monitors' way to raise, preview and cancel."""
 
@@ -143,8 +150,9 @@ class Alerts:
         self._wake_ups = wake_ups
         self._secret = secret
         self._public_url = public_url
-        self._together = Together(self._write_group, most=_GROUP, name="alerts")
-        self._found: set[tuple[audiences.Audience, int]] = set()
+        self._together = Together(self._write_group, most=_GROUP, name="alerts", apart=_marks)
+        self._found: set[audiences.Audience] = set()  # at the revision that follows
+        self._found_at = -1
 
     def accept(self, draft: Draft, caller: Caller, idempotency_key: str | None = None) -> Accepted:
         """Durable when it returns. Raises Invalid for an audience or channel that is not there, KeyReused, Unavailable."""
@@ -208,30 +216,34 @@ class Alerts:
     # ---- accepting ---------------------------------------------------------------------------------------------
 
     def _write_group(self, group: "Sequence[_Asked]") -> Sequence[Accepted | Exception]:
-        answers: dict[_Asked, Accepted | Exception] = {}
-        left = list(group)
-        while left:
-            turn, left = _each_once(left)
+        for n in range(_RACES):
             try:
-                answers |= self._write(turn)
-            except IntegrityError:  # another process has just opened an alert with one of these dedup_keys: now it is there
-                answers |= self._write(turn)
-        for asked in group:
-            answer, draft = answers[asked], asked.draft
+                answers = self._write(group)
+                break
+            except (IntegrityError, OperationalError) as error:
+                # Another process has just opened an alert with one of these dedup_keys, which now is there; or a deadlock.
+                if n == _RACES - 1 or not (isinstance(error, IntegrityError) or lost_a_race(error)):
+                    raise
+        for asked, answer in answers.items():
+            draft = asked.draft
             if isinstance(answer, Accepted) and answer.created:
                 self._wake_ups.plan(PRIORITY[draft.severity])
                 by = asked.caller.uid
                 log.info("alerts.accepted", alert=answer.uid, severity=draft.severity.value, drill=draft.drill, by=by)
         return [answers[asked] for asked in group]
 
-    def _write(self, turn: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":
-        """One transaction: what each is answered, and the alerts, steps and keys that this makes."""
+    def _write(self, group: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":
+        """One transaction: what each is answered, and the alerts, steps and keys that this makes.
+
+        No Idempotency-Key and no dedup_key is there twice. Both are taken in one order everywhere, so that two processes
+        never wait for each other.
+        """
         answers: dict[_Asked, Accepted | Exception] = {}
         with self._database.write() as connection:
             revision, now = revisions.current_and_clock(connection)
-            keys = [asked.memory for asked in turn if asked.memory is not None]
+            keys = [asked.memory for asked in group if asked.memory is not None]
             known = store.remembered_requests(connection, keys) if keys else {}
-            for asked in turn:
+            for asked in sorted(group, key=lambda asked: asked.dedup or ""):
                 if asked.memory is not None and asked.memory in known:
                     answers[asked] = _same(known[asked.memory], asked.fingerprint)
                 elif asked.dedup is not None and (there := store.open_dedup(connection, asked.dedup)) is not None:
@@ -264,7 +276,6 @@ class Alerts:
         }  # fmt: skip
         if not fresh:
             return
-        # In one order everywhere, so that two processes never wait for each other.
         new = store.remember_requests(connection, [fresh[memory] for memory in sorted(fresh)])
         for asked in answers:
             if asked.memory in fresh and asked.memory not in new:
@@ -273,13 +284,15 @@ class Alerts:
 
     def _missing(self, connection: Connection, audience: audiences.Audience, revision: int) -> Sequence[str]:
         """What the audience names and the directory has not. A revision never changes, so what is there stays there."""
-        if (audience, revision) in self._found:
+        if revision != self._found_at or len(self._found) >= _KNOWN_AUDIENCES:
+            self._found, self._found_at = set(), revision
+        if audience in self._found:
             return ()
         missing = audience_store.unknown_names(connection, audience, revision)
-        if not missing:
-            if len(self._found) >= _KNOWN_AUDIENCES:
-                self._found.clear()
-            self._found.add((audience, revision))
+        nodes = list(audiences.walk(audience))
+        named = sum(len(node.recipients) for node in nodes if isinstance(node, audiences.Named))
+        if not missing and len(nodes) + named <= _SMALL_AUDIENCE:
+            self._found.add(audience)
         return missing
 
     def _insert(self, connection: Connection, made: "Mapping[_Asked, str]", now: int, revision: int) -> None:
@@ -377,18 +390,6 @@ def _unknown(missing: Sequence[str]) -> str:
     return f"audience: not in the directory: {', '.join(missing[:10])}."
 
 
-def _each_once(group: "Sequence[_Asked]") -> "tuple[list[_Asked], list[_Asked]]":
-    """Those that may share a transaction: no Idempotency-Key and no dedup_key twice. And the rest."""
-    seen: set[object] = set()
-    turn: list[_Asked] = []
-    left: list[_Asked] = []
-    for asked in group:
-        again = not seen.isdisjoint({asked.memory, asked.dedup} - {None})
-        (left if again else turn).append(asked)
-        seen |= {asked.memory, asked.dedup} - {None}
-    return turn, left
-
-
 def _same(row: Row[Any], fingerprint: bytes) -> Accepted | KeyReused:
     if bytes(row.request_hash) != fingerprint:
         return KeyReused("This Idempotency-Key came with another body before. Use a new key for a new alert.")
@@ -397,7 +398,7 @@ def _same(row: Row[Any], fingerprint: bytes) -> Accepted | KeyReused:
 
 def steps_of(channels: Sequence[str], escalation: Sequence[Step]) -> tuple[Step, ...]:
     """The first step and those after it. Raises Invalid where their times do not rise."""
-    steps = (Step(tuple(dict.fromkeys(channels)), 0), *escalation)
+    steps = tuple(Step(tuple(dict.fromkeys(step.channels)), step.after) for step in (Step(tuple(channels), 0), *escalation))
     if any(later.after <= earlier.after for earlier, later in zip(steps, steps[1:], strict=False)):
         raise Invalid("escalation: each step's after_seconds must be larger than the one before.")
     return steps

@@ -197,10 +197,10 @@ class Deliverer:
         except store.LostRace:  # somebody changed a row between the look and the write: look again
             log.info("delivering.lost_race", batch=claim.id)
             self._let_go(claim)
-        except Exception:
+        except UNAVAILABLE:
             self._let_go(claim)
             raise
-        finally:
+        finally:  # after any other fault the lease runs out by itself: the batch must not stand before all others at once
             self._current = None
 
     def _let_go(self, claim: batches.Claim) -> None:
@@ -442,13 +442,22 @@ class Deliverer:
             marked = found.ids
         rest = [r for r in rows if r.id not in marked]
         if rest:  # tried before, or changed since they were read: cancelled, proved to have arrived, address disabled
-            with self._database.write() as connection:
-                now = self._going(connection, run)
-                if now is not None:
-                    lately = store.disabled(connection, [r.contact_id for r in rest])
-                    rest = [r._replace(usable=False) if r.contact_id in lately else r for r in rest]
-                    marked |= self._mark_each(connection, channel, rest, now)
+            try:
+                marked |= self._mark_rest(run, channel, rest)
+            except (*UNAVAILABLE, store.LostRace, LeaseLost):
+                if not marked:
+                    raise
+                log.info("delivering.marked_in_part", batch=run.claim.id)  # what is marked leaves; the rest stays due
         return marked
+
+    def _mark_rest(self, run: _Run, channel: Channel, rows: Sequence[store.Ready]) -> set[int]:
+        with self._database.write() as connection:
+            now = self._going(connection, run)
+            if now is None:
+                return set()
+            lately = store.disabled(connection, [r.contact_id for r in rows])
+            rows = [r._replace(usable=False) if r.contact_id in lately else r for r in rows]
+            return self._mark_each(connection, channel, rows, now)
 
     def _going(self, connection: Connection, run: _Run) -> int | None:
         """Fenced, as in ``_fenced``: the time. None when the alert is over; then nothing more of the batch leaves."""

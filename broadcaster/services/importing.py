@@ -265,7 +265,9 @@ class Importer:
             known = store.by_external_ids(connection, [r.external_id for r in rows if r.external_id is not None])
             if known and not options.update:
                 bad = [BadRow(r.line, "external_id", "is in the directory already") for r in rows if r.external_id in known]
-                result.errors_total, result.errors = len(bad), bad
+                for row in bad:
+                    result.bad(row)
+                result.created = result.updated = result.unchanged = 0
                 raise ImportRefused(f"{len(bad)} people are there already; nothing was changed.", **result.as_dict())
             at = read_clock(connection)
             self._make_groups(connection, rows, groups, at, revision)

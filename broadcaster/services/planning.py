@@ -48,7 +48,10 @@ class Planner:
         self._owner = owner
 
     def run_one(self, *, lowest: int, grace: int = 0, go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Plans the most urgent due step to its end, or while ``go_on`` says so. False: there was none."""
+        """Plans the most urgent due step to its end, or while ``go_on`` says so. False: there was none.
+
+        Of its last slice's batches one has not been told to anybody: the caller delivers next.
+        """
         if self._database.dialect == "sqlite":  # its one write lock is not taken in vain
             with self._database.read() as connection:
                 if not store.any_step_due(connection):
@@ -80,7 +83,7 @@ class Planner:
         """Wakes workers for what was planned. Whether there is more to plan."""
         if planned is None:
             return False
-        others = planned.batches if planned.people is None else planned.batches - 1  # of the last slice we take one, now
+        others = planned.batches if planned.people is None else planned.batches - 1  # of the last slice the caller takes one
         self._wake_ups.deliver(planned.priority, times=min(max(0, others), WAKE_AT_ONCE))
         if planned.people is not None:
             log.info("planning.done", alert=planned.alert, step=planned.step, people=planned.people)

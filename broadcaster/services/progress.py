@@ -15,6 +15,7 @@ from broadcaster.store import alerts as store
 from broadcaster.store import batches, deliveries
 from broadcaster.store.database import Database, read_clock
 
+SAMPLED_AT_ONCE: Final = 50
 LINK_LIFE_MS: Final = 30 * 86_400_000
 
 
@@ -172,11 +173,15 @@ class Progress:
 
     def sample(self) -> int:
         """Takes the samples that are due, and closes alerts with nothing left to do. How many were sampled."""
-        with self._database.read() as connection:
+        with self._database.glance() as connection:
             if not store.any_to_sample(connection):
                 return 0
+        # One that is in use is waited for, but alone: nobody must wait for us meanwhile.
+        return self._sample(SAMPLED_AT_ONCE, wait=False) or self._sample(1, wait=True)
+
+    def _sample(self, limit: int, *, wait: bool) -> int:
         with self._database.write() as connection:
-            taken = store.take_samples(connection)
+            taken = store.take_samples(connection, limit=limit, wait=wait)
             views = dict(zip([alert.id for alert in taken], self._views(connection, taken), strict=True))
             now = read_clock(connection)
             store.add_samples(
@@ -191,7 +196,7 @@ class Progress:
                     for c in view.channels
                 ],
             )  # fmt: skip
-            over = [alert for alert, view in views.items() if view.state == "completed"]
+            over = [alert for alert, view in views.items() if _over(view)]
             if over:
                 store.complete(connection, over, now)
         return len(views)
@@ -234,18 +239,22 @@ class Progress:
         )  # fmt: skip
 
     def _channel(self, row: Row[Any], *, sandbox: bool) -> ChannelView:
-        traits = self._channels.get(row.channel, sandbox=sandbox).traits
+        label, gives_receipts = self._words(row.channel, sandbox=sandbox)
         counts = {state.value: int(getattr(row, f"n_{state}")) for state in STATES}
-        reached = counts[State.DELIVERED] + (0 if traits.gives_receipts else counts[State.ACCEPTED])
-        return ChannelView(row.channel, traits.label, int(row.targeted), counts, reached)
+        reached = counts[State.DELIVERED] + (0 if gives_receipts else counts[State.ACCEPTED])
+        return ChannelView(row.channel, label, int(row.targeted), counts, reached)
+
+    def _words(self, channel: str, *, sandbox: bool) -> tuple[str, bool]:
+        """The channel's label, and whether it gives receipts; also of one that is no longer set up."""
+        try:
+            traits = self._channels.get(channel, sandbox=sandbox).traits
+        except KeyError:
+            return channel, True
+        return traits.label, traits.gives_receipts
 
     def _state(self, alert: Row[Any], channels: tuple[ChannelView, ...], first: Row[Any], unplanned: int) -> str:
         busy = sum(c.counts[s] for c in channels for s in OPEN)
-        waiting = sum(
-            c.counts[State.ACCEPTED]
-            for c in channels
-            if self._channels.get(c.name, sandbox=alert.sandbox).traits.gives_receipts
-        )
+        waiting = sum(c.counts[State.ACCEPTED] for c in channels if self._words(c.name, sandbox=alert.sandbox)[1])
         if alert.cancelled_at is not None:
             return "cancelled"
         if first.planned_at is None and unplanned:
@@ -253,6 +262,12 @@ class Progress:
         if busy:
             return "sending"
         return "sent" if waiting or unplanned else "completed"
+
+
+def _over(view: AlertView) -> bool:
+    """Whether nothing is left to do for it: it is completed, or was cancelled and has come to rest."""
+    open_ = sum(c.counts[s] for c in view.channels for s in OPEN)
+    return view.state == "completed" or (view.state == "cancelled" and not open_)
 
 
 def _found(row: Row[Any] | None) -> Row[Any]:

@@ -21,13 +21,12 @@ from broadcaster.services.routing import Routing
 from broadcaster.services.together import Together
 from broadcaster.store import alerts
 from broadcaster.store import deliveries as store
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import Database, lost_a_race, read_clock
 
 log = structlog.get_logger(__name__)
 
 _RECEIPTS = Metric("broadcaster_receipts_total", "Receipts read", ["channel", "state"])
 _RACES: Final = 5
-_TRY_AGAIN: Final = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock
 _GROUP: Final = 200  # receipts in one transaction
 
 
@@ -73,7 +72,7 @@ class Receipts:
             except store.LostRace:
                 time.sleep(random.random() * 0.01 * (n + 1))
             except OperationalError as error:
-                if not error.connection_invalidated and getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
+                if not lost_a_race(error):
                     raise
                 time.sleep(random.random() * 0.01 * (n + 1))
         else:

@@ -6,7 +6,7 @@ being written, the next one gathers; a caller who is alone waits for nobody.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
@@ -22,14 +22,23 @@ Answer = TypeVar("Answer")
 class Together(Generic[Item, Answer]):
     """``write`` takes a group in the order of its coming and returns, in that order, an answer or an exception for each.
 
-    When it raises, the database's trouble is everybody's; anything else is looked for by writing each alone, so that one
-    bad item costs no other its place.
+    It writes all of the group or nothing, unless doing it again is harmless. When it raises, the database's trouble is
+    everybody's who waits; anything else is looked for by writing each alone, so that one bad item costs no other its place.
+    ``apart`` names what no two items of a group may have in common.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Answer | Exception]], *, most: int, name: str) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
+        *,
+        most: int,
+        name: str,
+        apart: Callable[[Item], Collection[object]] = lambda _: (),
+    ) -> None:
         """``most``: items in one group."""
         self._write = write
         self._most = most
+        self._apart = apart
         self._waiting: deque[tuple[Item, Future[Answer]]] = deque()
         self._writing = False
         self._lock = threading.Lock()
@@ -42,15 +51,15 @@ class Together(Generic[Item, Answer]):
             if len(self._waiting) >= MOST_WAITING:
                 raise Unavailable("Too many requests are waiting to be written; try again in a moment.")
             self._waiting.append((item, future))
-            begin, self._writing = not self._writing, True
-        if begin:
-            self._thread.submit(self._write_all)
+            if not self._writing:
+                self._thread.submit(self._write_all)
+                self._writing = True
         return future
 
     def _write_all(self) -> None:
         while True:
             with self._lock:
-                group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                group = self._next_group()
                 if not group:
                     self._writing = False
                     return
@@ -59,11 +68,32 @@ class Together(Generic[Item, Answer]):
             if group:
                 self._answer(group)
 
+    def _next_group(self) -> "list[tuple[Item, Future[Answer]]]":
+        """Takes it from those that wait; who must not be with another in it stays, before all that came later."""
+        group: list[tuple[Item, Future[Answer]]] = []
+        stay: list[tuple[Item, Future[Answer]]] = []
+        seen = set[object]()
+        while self._waiting and len(group) < self._most:
+            entry = self._waiting.popleft()
+            marks = self._apart(entry[0])
+            if seen.isdisjoint(marks):
+                group.append(entry)
+                seen.update(marks)
+            else:
+                stay.append(entry)
+        self._waiting.extendleft(reversed(stay))
+        return group
+
     def _answer(self, group: "Sequence[tuple[Item, Future[Answer]]]") -> None:
         try:
             answers = self._write([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - every caller must hear of it, or believes that it was kept
-            if len(group) > 1 and not isinstance(error, UNAVAILABLE):
+            if isinstance(error, UNAVAILABLE):  # one after the other would only wait as long again
+                with self._lock:
+                    later = [entry for entry in self._waiting if entry[1].set_running_or_notify_cancel()]
+                    self._waiting.clear()
+                group = [*group, *later]
+            elif len(group) > 1:
                 for one in group:
                     self._answer([one])
                 return

@@ -198,10 +198,13 @@ def any_to_sample(connection: Connection) -> bool:
     return connection.execute(select(alerts.c.id).where(_sample_due(connection)).limit(1)).first() is not None
 
 
-def take_samples(connection: Connection, *, limit: int = 200) -> list[Row[Any]]:
-    """Open alerts whose next sample is due, and is this process's to take."""
-    due = _sample_due(connection)
-    mine = select(alerts.c.id).where(due).order_by(alerts.c.id).limit(limit).with_for_update().scalar_subquery()
+def take_samples(connection: Connection, *, limit: int, wait: bool) -> list[Row[Any]]:
+    """Open alerts whose next sample is due, and is this process's to take: nobody can plan or mark anything of them before
+    this transaction ends. ``wait``: also for one in use, a fifth of a second at most (then OperationalError)."""
+    if wait and is_postgresql(connection):
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 200")
+    due = select(alerts.c.id).where(_sample_due(connection)).order_by(alerts.c.sampled_at, alerts.c.id).limit(limit)
+    mine = due.with_for_update(skip_locked=not wait).scalar_subquery()
     taken = update(alerts).where(alerts.c.id.in_(mine)).values(sampled_at=now_ms(connection))
     return list(connection.execute(taken.returning(alerts)))
 

@@ -35,7 +35,9 @@ def copy(connection: Connection, table: str, columns: Sequence[str], rows: Itera
     except psycopg.Error as error:  # SQLAlchemy saw nothing of it, and its errors are what callers know
         if connection.dialect.is_disconnect(error, driver, None):  # type: ignore[arg-type]
             connection.invalidate(error)
-        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
+        # Its details quote the row, and so an address.
+        plain = type(error)(error.diag.message_primary or type(error).__name__)
+        raise DBAPIError.instance(statement, None, plain, psycopg.Error) from None
 
 
 def _field(value: Any) -> str:

@@ -27,6 +27,14 @@ _NOW: Final = {
 }
 
 
+_TRY_AGAIN: Final = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock
+
+
+def lost_a_race(error: OperationalError) -> bool:
+    """Whether the same again, at once, may well go through: others were in the way, or the connection has just died."""
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRY_AGAIN
+
+
 class Database:
     """An engine and its transactions. Made once per process, after any fork.
 
@@ -81,7 +89,7 @@ class Database:
 
     @contextmanager
     def once(self) -> Iterator[Connection]:
-        """What the statement has done stays done, whatever comes after it."""
+        """On PostgreSQL what the statement has done stays done, whatever comes after it."""
         if self._single is None:
             with self.write() as connection:
                 yield connection

@@ -1,6 +1,7 @@
 """Batches and deliveries for a slice of an audience, written where the addresses are: by the database itself."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,20 +18,29 @@ WHERE c.recipient_id {among_people} {range} AND c.channel = :channel
   AND c.from_rev <= :revision AND (c.to_rev IS NULL OR c.to_rev > :revision)
 """
 
-_BATCHES: Final = f"""
+_BATCHES: Final = """
 INSERT INTO batches (alert_id, step, channel, route, priority, created_at, woken_at, size, next_at, n_queued, n_skipped)
 SELECT :alert, :step, :channel, :route, :priority, :now, :now, count(*),
        CASE WHEN sum(CASE WHEN usable THEN 1 ELSE 0 END) > 0 THEN :now END,
        sum(CASE WHEN usable THEN 1 ELSE 0 END), sum(CASE WHEN usable THEN 0 ELSE 1 END)
-FROM ({_ADDRESSES}) a GROUP BY part ORDER BY part
+FROM {addresses} a GROUP BY part ORDER BY part
 RETURNING id, n_queued
 """
 
-_DELIVERIES: Final = f"""
+_DELIVERIES: Final = """
 INSERT INTO deliveries (alert_id, batch_id, contact_id, recipient_id, step, state, next_at, updated_at)
 SELECT :alert, b.id, a.id, a.recipient_id, :step, CASE WHEN a.usable THEN 'queued' ELSE 'skipped' END,
        CASE WHEN a.usable THEN :now END, :now
-FROM ({_ADDRESSES}) a JOIN {{batches}} ON b.part = a.part ORDER BY a.recipient_id, a.id
+FROM {addresses} a JOIN {batches} b ON b.part = a.part ORDER BY a.recipient_id, a.id
+"""
+
+#: PostgreSQL: the addresses are read once. Between two statements one could be added or taken out of use.
+_ALL_IN_ONE: Final = f"""
+WITH addresses AS MATERIALIZED ({_ADDRESSES}),
+made AS ({_BATCHES.format(addresses="addresses")}),
+numbered AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS part FROM made),
+written AS ({_DELIVERIES.format(addresses="addresses", batches="numbered")})
+SELECT count(*) FROM made WHERE n_queued > 0
 """
 
 _REACHABLE: Final = """
@@ -39,16 +49,14 @@ WHERE c.recipient_id {among_people} {range} AND c.channel {among_channels} AND c
   AND c.from_rev <= :revision AND (c.to_rev IS NULL OR c.to_rev > :revision)
 """
 
-_DIALECTS: Final = {
+_AMONG: Final = {
     "postgresql": {
         "among_people": "= ANY(CAST(:people AS bigint[]))",
         "among_channels": "= ANY(CAST(:channels AS text[]))",
-        "batches": "(SELECT id, n - 1 AS part FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS u(id, n)) b",
     },
     "sqlite": {
         "among_people": "IN (SELECT value FROM json_each(:people))",
         "among_channels": "IN (SELECT value FROM json_each(:channels))",
-        "batches": "(SELECT value AS id, key AS part FROM json_each(:ids)) b",
     },
 }
 
@@ -67,9 +75,14 @@ def write(
         "alert": alert.id, "revision": alert.revision, "priority": alert.priority, "now": alert.now, "step": step,
         "channel": channel, "route": route, "size": size, "people": list(people),
     }  # fmt: skip
-    made = sorted(_run(connection, _BATCHES, values))  # numbered in the order of their parts
+    if is_postgresql(connection):
+        return int(_run(connection, _ALL_IN_ONE, values)[0][0])
+    addresses = f"({_ADDRESSES})"
+    made = sorted(_run(connection, _BATCHES.format(addresses=addresses), values))  # numbered in the order of their parts
     if made:
-        _run(connection, _DELIVERIES, {**values, "ids": [row.id for row in made]})
+        numbered = "(SELECT value AS id, key AS part FROM json_each(:ids))"
+        sql = _DELIVERIES.format(addresses=addresses, batches=numbered)
+        _run(connection, sql, {**values, "ids": [row.id for row in made]})
     return sum(row.n_queued > 0 for row in made)
 
 
@@ -84,10 +97,9 @@ def _run(connection: Connection, sql: str, values: Mapping[str, Any]) -> Sequenc
     # Neighbours are read along the index, and not looked up one by one.
     dense = people[-1] - people[0] < _DENSE * len(people)
     between = f"AND c.recipient_id BETWEEN {int(people[0])} AND {int(people[-1])}" if dense else ""
-    sql = sql.format(**_DIALECTS[connection.dialect.name], range=between)
+    sql = sql.format(**_AMONG[connection.dialect.name], range=between)
     if is_postgresql(connection):
-        for name in values:
-            sql = sql.replace(f":{name}", f"%({name})s")
+        sql = re.sub(r":(\w+)", r"%(\1)s", sql)
     else:
         values = {name: json.dumps(v) if isinstance(v, list) else v for name, v in values.items()}
     result = connection.exec_driver_sql(sql, values)

@@ -16,7 +16,8 @@ from broadcaster.domain.channel import Callback
 from broadcaster.domain.errors import Invalid, KeyReused, Unavailable
 from broadcaster.domain.messages import Severity
 from broadcaster.services import together
-from broadcaster.services.alerts import Draft, Step
+from broadcaster.services.alerts import Draft, Step, steps_of
+from broadcaster.services.progress import Progress
 from broadcaster.services.together import Together
 from broadcaster.store.copying import add_all
 from broadcaster.store.database import UNAVAILABLE
@@ -135,7 +136,7 @@ def test_too_many_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None
         at_once(lambda group: list(group), [1, 2, 3])
 
 
-def at_once(write: Write, items: Sequence[int]) -> list[Any]:
+def at_once(write: Write, items: Sequence[int], apart: Callable[[int], Sequence[object]] = lambda _: ()) -> list[Any]:
     """Hands them in while something else (0) is being written; their futures, done."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -146,7 +147,7 @@ def at_once(write: Write, items: Sequence[int]) -> list[Any]:
             return [0]
         return write(group)
 
-    gathered: Together[int, Any] = Together(slowly, most=10, name="test")
+    gathered: Together[int, Any] = Together(slowly, most=10, name="test", apart=apart)
     gathered.hand_in(0)
     begun.wait()
     try:
@@ -167,3 +168,30 @@ def test_whatever_a_name_holds_is_kept_as_it_is(engine: Engine, names: list[str]
         add_all(connection, recipients, [{"uid": f"u{n}", "name": name, **row} for n, name in enumerate(names)])
     found = engine.rows("SELECT name, external_id FROM recipients WHERE from_rev = 99 ORDER BY id")
     assert [tuple(r) for r in found] == [(name, None) for name in names]
+
+
+def test_repeats_hold_up_nobody_who_comes_with_them() -> None:
+    groups: list[list[int]] = []
+
+    def write(group: Sequence[int]) -> Sequence[int]:
+        groups.append(list(group))
+        return group
+
+    answers = at_once(write, [11, 12, 13, 20, 30], apart=lambda item: [item // 10])
+    assert [a.result() for a in answers] == [11, 12, 13, 20, 30]
+    assert groups == [[11, 20, 30], [12], [13]]
+
+
+def test_a_step_with_a_channel_twice_is_one_with_it_once() -> None:
+    steps = steps_of(["sms", "sms"], [Step(("push", "push"), 60)])
+    assert [s.channels for s in steps] == [("sms",), ("push",)]
+
+
+def test_samples_are_taken_although_a_channel_is_no_longer_set_up(engine: Engine) -> None:
+    a_message_was_taken(engine)
+    engine.write("UPDATE batches SET channel = 'gone'", "UPDATE alerts SET cancelled_at = 1, sampled_at = 0")
+    progress = Progress(engine.database, engine.channels, b"s" * 32)
+    assert progress.sample() == 1
+    assert engine.rows("SELECT channel FROM alert_samples")[0][0] == "gone"
+    assert engine.rows("SELECT completed_at FROM alerts")[0][0]  # cancelled, and nothing of it may still leave
+    assert progress.sample() == 0
