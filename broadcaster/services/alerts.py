@@ -222,7 +222,9 @@ class Alerts:
                 break
             except (IntegrityError, OperationalError) as error:
                 # Another process has just opened an alert with one of these dedup_keys, which now is there; or a deadlock.
-                if n == _RACES - 1 or not (isinstance(error, IntegrityError) or lost_a_race(error)):
+                # A connection that dies during COMMIT leaves open whether it was kept: nothing is written again then.
+                again = isinstance(error, IntegrityError) or (lost_a_race(error) and not error.connection_invalidated)
+                if n == _RACES - 1 or not again:
                     raise
         for asked, answer in answers.items():
             draft = asked.draft

@@ -444,7 +444,7 @@ class Deliverer:
         if rest:  # tried before, or changed since they were read: cancelled, proved to have arrived, address disabled
             try:
                 marked |= self._mark_rest(run, channel, rest)
-            except (*UNAVAILABLE, store.LostRace, LeaseLost):
+            except store.LostRace:  # certainly not marked. Any other fault leaves that open: the batch must be recovered
                 if not marked:
                     raise
                 log.info("delivering.marked_in_part", batch=run.claim.id)  # what is marked leaves; the rest stays due

@@ -52,7 +52,11 @@ class Together(Generic[Item, Answer]):
                 raise Unavailable("Too many requests are waiting to be written; try again in a moment.")
             self._waiting.append((item, future))
             if not self._writing:
-                self._thread.submit(self._write_all)
+                try:
+                    self._thread.submit(self._write_all)
+                except RuntimeError:  # no thread to be had: who is told of it must not be written after all
+                    self._waiting.pop()
+                    raise
                 self._writing = True
         return future
 
