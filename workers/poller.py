@@ -70,10 +70,13 @@ class Poller:
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + LOOK * random.uniform(0.8, 1.2)
             release_dead_owners(runtime.wiring.database)
-            try:
-                self._housekeeping()
-            except Exception as error:  # noqa: BLE001 - whatever it is, what waits is more urgent
-                log.error("poller.housekeeping_failed", error=type(error).__name__)
+            for chore in (self._sample, self._expire, self._forget):
+                try:
+                    chore()
+                except UNAVAILABLE as error:  # an alert that is in use all the time, or the database: next second
+                    log.info("poller.chore_put_off", chore=chore.__name__, error=type(error).__name__)
+                except Exception as error:  # noqa: BLE001 - whatever it is, what waits is more urgent
+                    log.error("poller.chore_failed", chore=chore.__name__, error=type(error).__name__, exc_info=error)
         wake_ups = runtime.wiring.wake_ups
         if wake_ups.down:
             self._probe()
@@ -123,19 +126,22 @@ class Poller:
             blocked = wiring.routing.blocked(wiring.routing.standings(connection))
             return batches.any_due(connection, blocked) or alerts.any_step_due(connection)
 
-    def _housekeeping(self) -> None:
-        """Once a second: samples of reach, expired alerts, forgotten processes."""
-        wiring = self._runtime.wiring
-        try:
-            wiring.progress.sample()
-        except UNAVAILABLE as error:  # an alert that is in use all the time, or the database: next second
-            log.info("poller.not_sampled", error=type(error).__name__)
-        with wiring.database.read() as connection:
+    def _sample(self) -> None:
+        """Points of the curves of reach; closes alerts of which nothing is left to do."""
+        self._runtime.wiring.progress.sample()
+
+    def _expire(self) -> None:
+        """Makes what has run out of time due once more, to be ended."""
+        database = self._runtime.wiring.database
+        with database.glance() as connection:
             over = alerts.expired_with_work(connection)
         for alert in over:
-            with wiring.database.write() as connection:
+            with database.write() as connection:
                 alerts.drop_steps(connection, alert)
                 batches.make_due(connection, alert, 0)
+
+    def _forget(self) -> None:
+        """Now and then: processes that are long gone."""
         if random.random() < 0.01:
-            with wiring.database.write() as connection:
+            with self._runtime.wiring.database.write() as connection:
                 process_store.sweep(connection)

@@ -32,12 +32,13 @@ def copy(connection: Connection, table: str, columns: Sequence[str], rows: Itera
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as stream:
             stream.write(text)
+        return
     except psycopg.Error as error:  # SQLAlchemy saw nothing of it, and its errors are what callers know
         if connection.dialect.is_disconnect(error, driver, None):  # type: ignore[arg-type]
             connection.invalidate(error)
-        # Its details quote the row, and so an address.
-        plain = type(error)(error.diag.message_primary or type(error).__name__)
-        raise DBAPIError.instance(statement, None, plain, psycopg.Error) from None
+        # Its words may quote the row, and so an address: they go no further, not even as this one's context.
+        plain = type(error)(f"COPY failed ({error.sqlstate or type(error).__name__})")
+    raise DBAPIError.instance(statement, None, plain, psycopg.Error)
 
 
 def _field(value: Any) -> str:

@@ -130,7 +130,8 @@ def normalise_url(url: str) -> URL:
 def _sqlite(url: URL, busy_seconds: float) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+    connect_args = {"timeout": busy_seconds, "check_same_thread": False}
+    engine = create_engine(url, connect_args=connect_args, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
@@ -187,6 +188,7 @@ def _lower(text: str | None) -> str | None:
 def _postgresql(url: URL, pool_size: int) -> Engine:
     engine = create_engine(
         url,
+        hide_parameters=True,  # an error is logged, and a parameter may be an address
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,

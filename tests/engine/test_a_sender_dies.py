@@ -1,11 +1,14 @@
 """A sender dies between marking a message and writing it: how long it takes until the message leaves after all."""
 
+from unittest import mock
+
 import pytest
 
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.messages import Envelope, Severity
 from broadcaster.domain.outcomes import Absent, Accepted, Outcome, Unknown
-from broadcaster.store import batches
+from broadcaster.services.directory import Directory, Person
+from broadcaster.store import batches, deliveries
 from tests.engine.rig import NAME, Engine
 from tests.engine.stepping import Worker
 
@@ -66,3 +69,24 @@ def a_neighbour_looks(engine: Engine) -> None:
     neighbour.go()
     while neighbour.busy:
         neighbour.go()
+
+
+def test_what_is_marked_leaves_although_the_rest_of_its_chunk_could_not_be(engine: Engine) -> None:
+    engine.connect(TRAITS)
+    Directory(engine.database, engine.channels).create(Person("Nurse", addresses={NAME: ["2000"]}))
+    engine.alert()
+    engine.planner.run_one(lowest=3)
+    worker = Worker(engine, "worker")
+    worker.go()  # both are chosen
+    engine.write("UPDATE contacts SET disabled_at = 1 WHERE address = '2000'")
+    with mock.patch.object(deliveries, "keep_attempts", side_effect=deliveries.LostRace):
+        while worker.busy:
+            worker.go()
+    assert states(engine) == {"1000": "accepted", "2000": "queued"}
+    a_neighbour_looks(engine)
+    assert states(engine) == {"1000": "accepted", "2000": "skipped"}
+
+
+def states(engine: Engine) -> dict[str, str]:
+    rows = engine.rows("SELECT address, state FROM deliveries d JOIN contacts c ON c.id = d.contact_id")
+    return {row.address: row.state for row in rows}

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +19,7 @@ from broadcaster.domain.audience import Audience, Everyone, HasTag
 from broadcaster.domain.channel import Callback
 from broadcaster.domain.errors import Invalid, KeyReused, Unavailable
 from broadcaster.domain.messages import Severity
+from broadcaster.domain.outcomes import Accepted, Deferred
 from broadcaster.services import together
 from broadcaster.services.alerts import Draft, Step, steps_of
 from broadcaster.services.progress import Progress
@@ -51,6 +56,68 @@ def test_alerts_that_come_at_once_are_answered_each_for_itself(engine: Engine) -
     assert engine.rows("SELECT count(*) FROM alerts")[0][0] == 4
     # The second with the dedup_key is remembered as well: its retry must not raise another one when the first has closed.
     assert {row[0] for row in engine.rows("SELECT key FROM idempotency_keys")} == {"key", "d0", "d1"}
+
+
+def test_an_alert_whose_commit_is_not_answered_is_not_raised_twice(engine: Engine) -> None:
+    with the_next_commits_answer_is_lost(engine), pytest.raises(UNAVAILABLE):
+        engine.alerts.accept(draft(), engine.caller)
+    assert engine.rows("SELECT count(*) FROM alerts")[0][0] == 1
+    # Who may not repeat it blindly had better have given a key: then the repeat finds it.
+    with the_next_commits_answer_is_lost(engine), pytest.raises(UNAVAILABLE):
+        engine.alerts.accept(draft(), engine.caller, "key")
+    assert not engine.alerts.accept(draft(), engine.caller, "key").created
+    assert engine.rows("SELECT count(*) FROM alerts")[0][0] == 2
+
+
+def test_a_repeat_whose_marking_is_not_answered_is_looked_up_and_then_sent(engine: Engine) -> None:
+    """It may have been marked, so it may never be taken for unmarked: nobody would recover it."""
+    engine.alert()
+    engine.planner.run_one(lowest=3)
+    provider = engine.providers[0]
+    provider.decide = lambda route, to: Deferred("500", "the provider has trouble")
+    run_through(engine)
+    assert [r[0] for r in engine.rows("SELECT state FROM deliveries")] == ["retrying"]
+    engine.clock.turn(60)
+    provider.decide = lambda route, to: Accepted(f"p{to.delivery}-{to.attempt}")
+    worker = Worker(engine, "worker")
+    worker.go()  # chosen, not yet marked
+    with the_next_commits_answer_is_lost(engine), pytest.raises(UNAVAILABLE):
+        worker.go()
+    assert [tuple(r) for r in engine.rows("SELECT state, attempt FROM deliveries")] == [("sending", 2)]
+    for _ in range(5):
+        engine.clock.turn(60)
+        run_through(engine)
+    assert [tuple(r) for r in engine.rows("SELECT state, attempt FROM deliveries")] == [("accepted", 3)]
+    assert ("sending", "uncertain") in [tuple(r) for r in engine.rows("SELECT old, new FROM delivery_events")]
+
+
+def run_through(engine: Engine) -> None:
+    worker = Worker(engine, "another")
+    worker.go()
+    while worker.busy:
+        worker.go()
+
+
+@contextmanager
+def the_next_commits_answer_is_lost(engine: Engine) -> Iterator[None]:
+    """It is kept, and then the connection is gone before that is said."""
+    dialect = engine.database.engine.dialect
+    commit, lost = dialect.do_commit, False
+
+    def keep_and_break(connection: Any) -> None:
+        nonlocal lost
+        commit(connection)
+        if lost:
+            return
+        lost = True
+        if dialect.name == "postgresql":
+            connection.driver_connection.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with mock.patch.object(dialect, "do_commit", keep_and_break):
+        yield
+    assert lost
 
 
 @contextmanager
@@ -130,13 +197,58 @@ def test_the_databases_trouble_is_everybodys_and_is_met_once() -> None:
     assert tries == [3]
 
 
-def test_too_many_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_who_has_waited_long_shares_the_trouble_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(group: Sequence[int]) -> Sequence[int]:
+        if 1 in group:
+            raise UNAVAILABLE[0]("", None, Exception())
+        return group
+
+    monkeypatch.setattr(together, "PATIENCE", 60.0)
+    answers = at_once(write, [1, 2, 3, 4, 5], most=2)
+    assert [type(a.exception()) for a in answers] == [UNAVAILABLE[0]] * 2 + [type(None)] * 3
+    monkeypatch.setattr(together, "PATIENCE", 0.0)
+    assert all(isinstance(a.exception(), UNAVAILABLE) for a in at_once(write, [1, 2, 3, 4, 5], most=2))
+
+
+def test_looking_for_the_bad_one_ends_where_the_database_goes_away() -> None:
+    tries: list[Sequence[int]] = []
+
+    def write(group: Sequence[int]) -> Sequence[int]:
+        tries.append(group)
+        if len(group) > 1:
+            raise ValueError("one of these cannot be written")
+        if group == [2]:
+            raise UNAVAILABLE[0]("", None, Exception())
+        return group
+
+    answers = at_once(write, [1, 2, 3])
+    assert [type(a.exception()) for a in answers] == [type(None), UNAVAILABLE[0], UNAVAILABLE[0]]
+    assert tries == [[1, 2, 3], [1], [2]]
+
+
+def test_a_wrong_number_of_answers_leaves_nobody_waiting_and_nothing_is_written_again() -> None:
+    tries: list[Sequence[int]] = []
+
+    def write(group: Sequence[int]) -> Sequence[int]:
+        tries.append(group)
+        return [10]
+
+    answers = at_once(write, [1, 2])
+    assert [type(a.exception()) for a in answers] == [RuntimeError] * 2
+    assert tries == [[1, 2]]
+
+
+def test_too_many_are_told_to_come_back_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "MOST_WAITING", 2)
+    answers = at_once(lambda group: group, [1, 2, 3])
+    assert [a.result() for a in answers[:2]] == [1, 2]
     with pytest.raises(Unavailable, match="waiting"):
-        at_once(lambda group: list(group), [1, 2, 3])
+        answers[2].result()
 
 
-def at_once(write: Write, items: Sequence[int], apart: Callable[[int], Sequence[object]] = lambda _: ()) -> list[Any]:
+def at_once(
+    write: Write, items: Sequence[int], apart: Callable[[int], Sequence[object]] = lambda _: (), most: int = 10
+) -> list[Any]:
     """Hands them in while something else (0) is being written; their futures, done."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -147,13 +259,17 @@ def at_once(write: Write, items: Sequence[int], apart: Callable[[int], Sequence[
             return [0]
         return write(group)
 
-    gathered: Together[int, Any] = Together(slowly, most=10, name="test", apart=apart)
+    gathered: Together[int, Any] = Together(slowly, most=most, name="test", apart=apart)
     gathered.hand_in(0)
     begun.wait()
-    try:
-        futures = [gathered.hand_in(item) for item in items]
-    finally:
-        go_on.set()
+    futures = []
+    for item in items:
+        try:
+            futures.append(gathered.hand_in(item))
+        except Unavailable as refused:
+            futures.append(Future())
+            futures[-1].set_exception(refused)
+    go_on.set()
     for future in futures:
         future.exception(timeout=10)
     return futures
@@ -180,6 +296,18 @@ def test_repeats_hold_up_nobody_who_comes_with_them() -> None:
     answers = at_once(write, [11, 12, 13, 20, 30], apart=lambda item: [item // 10])
     assert [a.result() for a in answers] == [11, 12, 13, 20, 30]
     assert groups == [[11, 20, 30], [12], [13]]
+
+
+def test_a_crowd_of_repeats_is_not_looked_through_whole() -> None:
+    looks: list[int] = []
+
+    def apart(item: int) -> list[object]:
+        looks.append(item)
+        return ["the same"]
+
+    answers = at_once(lambda group: group, list(range(1, 101)), apart=apart, most=2)
+    assert [a.result() for a in answers] == list(range(1, 101))
+    assert len(looks) <= 4 * 101
 
 
 def test_a_step_with_a_channel_twice_is_one_with_it_once() -> None:

@@ -215,10 +215,6 @@ def test_children_of_a_master_that_hears_nothing_do_the_work_themselves(family: 
     family.master.resume()
 
 
-def another(family: Family, before: list[psutil.Process]) -> bool:
-    return not set(family.master.children()) <= set(before)
-
-
 def consuming(client: "redis.Redis") -> bool:
     return any(c["cmd"] == "brpop" for c in client.client_list())
 
