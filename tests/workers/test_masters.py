@@ -215,6 +215,12 @@ def test_children_of_a_master_that_hears_nothing_do_the_work_themselves(family: 
     family.master.resume()
 
 
+def another(family: Family, before: list[psutil.Process]) -> bool:
+    """As many live children as there were, of which one is new."""
+    now = {child for child in family.master.children() if alive(child)}
+    return len(now) == len(before) and not now <= set(before)
+
+
 def consuming(client: "redis.Redis") -> bool:
     return any(c["cmd"] == "brpop" for c in client.client_list())
 
