@@ -45,6 +45,7 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
         self._next_housekeeping = 0.0
         self._next_probe = 0.0
+        self._next_wake = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -83,7 +84,9 @@ class Poller:
         with runtime.wiring.database.glance() as connection:
             if not batches.any_work(connection, lowest=LOWEST):
                 return
-        if not wake_ups.down:
+            urgent = batches.any_work(connection, lowest=0)
+        if not wake_ups.down and (urgent or time.monotonic() >= self._next_wake):
+            self._next_wake = time.monotonic() + LOOK
             self._wake()
         self._do_what_waits(redis_down=wake_ups.down)
 

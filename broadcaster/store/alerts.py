@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broadcaster.store.database import is_postgresql, now_ms
@@ -99,10 +99,10 @@ def remembered_requests(connection: Connection, keys: Sequence[tuple[int, str]])
 # ---- planning ------------------------------------------------------------------------------------------------------
 
 _CLAIM_STEP: Final = """
-UPDATE alert_steps SET owner = :owner, lease_until = {now} + :lease, fence = fence + 1
+UPDATE alert_steps SET owner = {mark}, lease_until = {now} + {lease}, fence = fence + 1
 WHERE (alert_id, step) IN (
   SELECT alert_id, step FROM alert_steps
-  WHERE next_at <= {now} - :grace AND woken_at <= {now} - :grace AND lease_until <= {now} AND priority <= :lowest
+  WHERE next_at <= {now} - {grace} AND woken_at <= {now} - {grace} AND lease_until <= {now} AND priority <= {lowest}
   ORDER BY priority, next_at LIMIT 1 {lock})
 RETURNING {columns}
 """
@@ -110,11 +110,16 @@ RETURNING {columns}
 
 def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> Row[Any] | None:
     """The most urgent step whose planning is due and free, now leased to ``owner``."""
-    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
-    columns = ", ".join(alert_steps.c.keys())
-    sql = _CLAIM_STEP.format(now=now_ms(connection), lock=lock, columns=columns)
-    values = {"owner": owner, "lease": lease, "lowest": lowest, "grace": grace}
-    return connection.execute(text(sql), values).one_or_none()
+    sql = _CLAIM_STEP.format(
+        now=now_ms(connection),
+        mark="%s" if is_postgresql(connection) else "?",
+        lease=int(lease),
+        grace=int(grace),
+        lowest=int(lowest),
+        lock="FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else "",
+        columns=", ".join(alert_steps.c.keys()),
+    )
+    return connection.exec_driver_sql(sql, (owner,)).one_or_none()
 
 
 def step(connection: Connection, claim: StepClaim) -> Row[Any]:

@@ -1,12 +1,15 @@
 import json
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
+from broadcaster.channels.sms import form
 from broadcaster.channels.twilio_codes import DELIVERY_CODES, STATUSES, TWILIO_CODES
 from broadcaster.domain import gsm, tokens
 from broadcaster.domain.channel import Callback, CallbackRefused, Receipt
@@ -112,6 +115,11 @@ def test_it_posts_what_twilio_wants() -> None:
     assert form["Body"].startswith("Northmoor IT: Email is down. Use the phone list. Next update 10:30. ")
     assert headers["Content-Type"] == "application/x-www-form-urlencoded"
     assert headers["Authorization"].startswith("Basic ")
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
+def test_whatever_a_text_holds_arrives_as_it_is(fields: dict[str, str]) -> None:
+    assert dict(parse_qsl(form(dict(fields)), keep_blank_values=True)) == fields
 
 
 @pytest.mark.parametrize(("left", "validity"), [(-5, "1"), (0.4, "1"), (90, "90"), (10**6, "36000")])
