@@ -1,7 +1,7 @@
 """Publishes wake-ups by name. A wake-up says "look in the database"; losing one costs a moment, never a message.
 
-``WakeUps.hint`` never blocks and never fails: a bounded hand-off to one publisher thread, which drops wake-ups while
-Redis is away (pollers see to the work then) and keeps trying whether it is back.
+``WakeUps.plan`` and ``deliver`` never block and never fail: a bounded hand-off to one publisher thread, which drops
+wake-ups while Redis is away (pollers see to the work then) and keeps trying whether it is back.
 """
 
 import queue
@@ -121,8 +121,13 @@ class WakeUps:
         if self._thread is None or not self._thread.is_alive():
             with self._lock:
                 if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(target=self._publish_all, name="wake-ups", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._publish_all, name="wake-ups", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError:  # no thread to be had
+                        self.published["dropped"] += 1
+                        return
+                    self._thread = thread
         try:
             self._waiting.put_nowait((task, queue_name))
         except queue.Full:

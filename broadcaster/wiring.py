@@ -379,6 +379,7 @@ def configure_log(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        without_details,
     ]
     render: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if settings.log_format == "text":
@@ -400,6 +401,19 @@ def configure_log(settings: Settings) -> None:
     logging.root.setLevel(settings.log_level)
     for name in ("uvicorn.access", "alembic", "twilio", "slack_sdk", "aiohttp.access", "celery.redirected"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+#: PostgreSQL's own words about a row, in the text of an exception.
+_DETAILS: Final = re.compile(
+    r"^(DETAIL|CONTEXT|QUERY):.*?(?=^\[SQL|^\[Error|^The above|^During|^Traceback|\Z)", re.MULTILINE | re.DOTALL
+)
+
+
+def without_details(_logger: object, _name: str, event: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
+    """They quote values of the row, such as an address: only what kind of fault it was is told."""
+    if "exception" in event:
+        event["exception"] = _DETAILS.sub("", event["exception"])
+    return event
 
 
 def _mask(_logger: object, _name: str, rendered: "structlog.typing.EventDict | str") -> str:

@@ -85,7 +85,7 @@ class Poller:
             if not batches.any_work(connection, lowest=LOWEST):
                 return
             urgent = batches.any_work(connection, lowest=0)
-        if not wake_ups.down and (urgent or time.monotonic() >= self._next_wake):
+        if not wake_ups.down and (urgent or not self._runtime.slot.locked() or time.monotonic() >= self._next_wake):
             self._next_wake = time.monotonic() + LOOK
             self._wake()
         self._do_what_waits(redis_down=wake_ups.down)

@@ -151,8 +151,7 @@ class Alerts:
         self._secret = secret
         self._public_url = public_url
         self._together = Together(self._write_group, most=_GROUP, name="alerts", apart=_marks)
-        self._found: set[audiences.Audience] = set()  # at the revision that follows
-        self._found_at = -1
+        self._found: tuple[int, set[audiences.Audience]] = (-1, set())  # at which revision
 
     def accept(self, draft: Draft, caller: Caller, idempotency_key: str | None = None) -> Accepted:
         """Durable when it returns. Raises Invalid for an audience or channel that is not there, KeyReused, Unavailable."""
@@ -226,7 +225,7 @@ class Alerts:
                 again = isinstance(error, IntegrityError) or (lost_a_race(error) and not error.connection_invalidated)
                 if n == _RACES - 1 or not again:
                     raise
-        for asked, answer in answers.items():
+        for asked, answer in answers.items():  # it is kept: nothing here may fail, or it would be written again
             draft = asked.draft
             if isinstance(answer, Accepted) and answer.created:
                 self._wake_ups.plan(PRIORITY[draft.severity])
@@ -286,15 +285,16 @@ class Alerts:
 
     def _missing(self, connection: Connection, audience: audiences.Audience, revision: int) -> Sequence[str]:
         """What the audience names and the directory has not. A revision never changes, so what is there stays there."""
-        if revision != self._found_at or len(self._found) >= _KNOWN_AUDIENCES:
-            self._found, self._found_at = set(), revision
-        if audience in self._found:
+        at, found = self._found  # a preview may look at another revision meanwhile
+        if at != revision or len(found) >= _KNOWN_AUDIENCES:
+            self._found = (revision, found := set())
+        if audience in found:
             return ()
         missing = audience_store.unknown_names(connection, audience, revision)
         nodes = list(audiences.walk(audience))
         named = sum(len(node.recipients) for node in nodes if isinstance(node, audiences.Named))
         if not missing and len(nodes) + named <= _SMALL_AUDIENCE:
-            self._found.add(audience)
+            found.add(audience)
         return missing
 
     def _insert(self, connection: Connection, made: "Mapping[_Asked, str]", now: int, revision: int) -> None:

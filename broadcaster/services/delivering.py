@@ -36,6 +36,7 @@ from broadcaster.store.database import UNAVAILABLE, Database, read_clock
 
 log = structlog.get_logger(__name__)
 
+TROUBLE_MS: Final = 1_000  # that a batch waits after the database's trouble
 LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
 NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
 CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
@@ -198,17 +199,23 @@ class Deliverer:
             log.info("delivering.lost_race", batch=claim.id)
             self._let_go(claim)
         except UNAVAILABLE:
-            self._let_go(claim)
+            self._let_go(claim, lost=False)
             raise
         finally:  # after any other fault the lease runs out by itself: the batch must not stand before all others at once
             self._current = None
 
-    def _let_go(self, claim: batches.Claim) -> None:
-        """Ends the lease as a death would, so that it counts as lost: nobody waits for it, or takes us for frozen."""
+    def _let_go(self, claim: batches.Claim, *, lost: bool = True) -> None:
+        """Ends the lease, so that nobody waits for it or takes us for frozen. ``lost``: it counts as a death would.
+
+        The database's trouble is no deed of the batch's: it does not count, and others have their turn first.
+        """
         try:
             with self._database.write() as connection:
                 if batches.hold(connection, claim, self._owner):
-                    batches.release_owner(connection, self._owner)
+                    if lost:
+                        batches.release_owner(connection, self._owner)
+                    else:
+                        batches.put_off(connection, claim, self._owner, TROUBLE_MS)
         except UNAVAILABLE:
             log.warning("delivering.lease_left_to_time", batch=claim.id)
 
@@ -276,7 +283,8 @@ class Deliverer:
         """One delivery in it may kill whoever touches it: alone, it can take no others with it."""
         rows = store.in_state(connection, claim.id, [State.QUEUED, State.RETRYING, State.UNCERTAIN])
         rows = store.lock(connection, [r.id for r in rows])
-        for row, batch in zip(rows, batches.split(connection, claim, [(r.state, r.next_at) for r in rows]), strict=True):
+        states = [(r.state, r.next_at) for r in rows]
+        for row, batch in zip(rows, batches.split(connection, claim, states, losses=SPLIT_LOSSES), strict=True):
             store.move(connection, row, batch)
         log.error("delivering.batch_split", batch=claim.id, deliveries=len(rows), losses=claim.losses)
 

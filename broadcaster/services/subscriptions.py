@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy.exc import IntegrityError
 from uuid_utils import uuid7
 
 from broadcaster.domain import tokens
 from broadcaster.domain.channel import ChannelSet
 from broadcaster.domain.errors import Invalid, NotFound, NotSignedIn
+from broadcaster.domain.messages import Address
 from broadcaster.services.directory import parse_address
 from broadcaster.store import directory as people
 from broadcaster.store import revisions
@@ -103,6 +105,12 @@ class Subscriptions:
         if "push" not in self._channels.live:
             raise Invalid("Web push is not configured here.")
         address = parse_address(self._channels, "push", json.dumps(subscription))
+        try:
+            return self._enrol(recipient, address, user_agent)
+        except IntegrityError:  # the same browser has said it twice at once: now it is there
+            return self._enrol(recipient, address, user_agent)
+
+    def _enrol(self, recipient: int, address: Address, user_agent: str | None) -> Subscribed:
         digest = _hash(address.identity)
         with self._database.write() as connection:
             before = store.by_hash(connection, digest)

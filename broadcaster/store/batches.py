@@ -39,11 +39,12 @@ class Blocked:
 
 
 NOTHING_BLOCKED: Final = Blocked()
+_MOST_LOSSES: Final = 1_000  # counted
 
 _CLAIM: Final = """
 UPDATE batches SET owner = ?, fence = fence + 1,
        lease_until = {now} + CASE WHEN priority = 0 THEN {critical} ELSE {other} END,
-       losses = losses + CASE WHEN owner IS NULL THEN 0 ELSE 1 END, {runs} = {runs} + 1
+       losses = losses + CASE WHEN owner IS NULL OR losses >= {most} THEN 0 ELSE 1 END, {runs} = {runs} + 1
 WHERE id = (
   SELECT b.id FROM batches b
   WHERE b.next_at <= {now} - {grace} AND b.woken_at <= {now} - {grace} AND b.lease_until <= {now} AND b.priority <= {lowest}
@@ -75,6 +76,7 @@ def claim(
         other=int(leases[1]),
         lowest=int(lowest),
         grace=int(grace),
+        most=_MOST_LOSSES,
         runs="runs_task" if by_task else "runs_poller",
         lock="FOR UPDATE OF b SKIP LOCKED" if is_postgresql(connection) else "",
         blocked_critical=", ".join("?" * len(routes[0])),
@@ -113,6 +115,12 @@ def hold_with_alert(connection: Connection, claim: Claim, owner: str) -> Row[Any
 def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | None) -> bool:
     """Ends the lease; the batch is due again at ``next_at``."""
     values = {"owner": None, "lease_until": 0, "next_at": next_at, "losses": 0}
+    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+
+
+def put_off(connection: Connection, claim: Claim, owner: str, wait: int) -> bool:
+    """Ends the lease without a word on the batch: it is due in ``wait`` ms, and what its sender left is recovered then."""
+    values = {"owner": None, "lease_until": 0, "next_at": now_ms(connection) + wait}
     return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
 
 
@@ -180,14 +188,14 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
     return [row.id for row in result]
 
 
-def split(connection: Connection, claim: Claim, states: Sequence[tuple[State, int | None]]) -> list[int]:
+def split(connection: Connection, claim: Claim, states: Sequence[tuple[State, int | None]], *, losses: int) -> list[int]:
     """Takes rows in these (state, next_at) out of the batch, each into a batch of its own; their ids in order.
 
-    The caller moves the rows (``deliveries.move``) in the same transaction. The new batches keep the count of losses.
+    The caller moves the rows (``deliveries.move``) in the same transaction. ``losses``: what the new batches begin with.
     """
     old = connection.execute(select(batches).where(batches.c.id == claim.id)).one()
-    kept = ("alert_id", "step", "channel", "route", "priority", "created_at", "losses")
-    base = {name: getattr(old, name) for name in kept}
+    kept = ("alert_id", "step", "channel", "route", "priority", "created_at")
+    base = {"losses": losses, **{name: getattr(old, name) for name in kept}}
     rows = [{**base, "size": 1, "next_at": due, **{f"n_{s}": int(s is state) for s in STATES}} for state, due in states]
     gone = Counter(state for state, _ in states)
     less = {f"n_{s}": batches.c[f"n_{s}"] - n for s, n in gone.items()}

@@ -9,6 +9,7 @@ from broadcaster.domain.messages import Envelope, Severity
 from broadcaster.domain.outcomes import Absent, Accepted, Outcome, Unknown
 from broadcaster.services.directory import Directory, Person
 from broadcaster.store import batches, deliveries
+from broadcaster.store.database import UNAVAILABLE
 from tests.engine.rig import NAME, Engine
 from tests.engine.stepping import Worker
 
@@ -85,6 +86,46 @@ def test_what_is_marked_leaves_although_the_rest_of_its_chunk_could_not_be(engin
     assert states(engine) == {"1000": "accepted", "2000": "queued"}
     a_neighbour_looks(engine)
     assert states(engine) == {"1000": "accepted", "2000": "skipped"}
+
+
+@pytest.mark.parametrize("severity", [Severity.CRITICAL, Severity.HIGH])
+def test_no_length_of_the_databases_trouble_counts_against_a_message(engine: Engine, severity: Severity) -> None:
+    engine.connect(TRAITS)
+    Directory(engine.database, engine.channels).create(Person("Nurse", addresses={NAME: ["2000"]}))
+    engine.alert(severity)
+    engine.planner.run_one(lowest=3)
+    locked = UNAVAILABLE[0]("", None, Exception("lock timeout"))
+    with mock.patch.object(deliveries, "mark_first", side_effect=locked):
+        for n in range(12):
+            worker = Worker(engine, f"worker {n}")
+            worker.go()
+            with pytest.raises(UNAVAILABLE):
+                worker.go()
+            engine.clock.turn(1.1)
+    a_neighbour_looks(engine)
+    assert states(engine) == {"1000": "accepted", "2000": "accepted"}
+
+
+def test_a_message_that_kills_its_senders_fails_alone(engine: Engine) -> None:
+    engine.connect(TRAITS)
+    Directory(engine.database, engine.channels).create(Person("Nurse", addresses={NAME: ["2000"]}))
+    engine.alert()
+    engine.planner.run_one(lowest=3)
+    for n in range(40):
+        worker = Worker(engine, f"worker {n}")
+        worker.go()
+        while worker.busy:
+            (worker.die if sender_of_2000(engine) == worker.owner else worker.go)()
+        with engine.database.write() as connection:
+            batches.release_owner(connection, f"worker {n}")
+        engine.clock.turn(30)
+    assert states(engine) == {"1000": "accepted", "2000": "failed"}
+    assert engine.rows("SELECT code FROM deliveries WHERE state = 'failed'")[0][0] == "poison"
+
+
+def sender_of_2000(engine: Engine) -> str | None:
+    sql = "SELECT b.owner FROM batches b JOIN deliveries d ON d.batch_id = b.id JOIN contacts c ON c.id = d.contact_id"
+    return next((row.owner for row in engine.rows(f"{sql} WHERE c.address = '2000' AND d.state <> 'failed'")), None)
 
 
 def states(engine: Engine) -> dict[str, str]:
