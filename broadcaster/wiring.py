@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,9 @@ from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, pu
 from broadcaster.channels.slack import SlackConfig, SlackMessages
 from broadcaster.channels.sms import TwilioConfig, TwilioSms
 from broadcaster.domain.channel import Channel, ChannelSet
+from broadcaster.domain.monitor import Kind
+from broadcaster.monitors.kinds import KINDS
+from broadcaster.monitors.tcp import reachable
 from broadcaster.queue import WakeUps
 from broadcaster.services import ratelimit
 from broadcaster.services.alerts import Alerts
@@ -28,13 +31,17 @@ from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory
 from broadcaster.services.flights import Loop
 from broadcaster.services.importing import Importer
+from broadcaster.services.incidents import Incidents
 from broadcaster.services.keys import Keys, RequestRate
+from broadcaster.services.looking import Looker
+from broadcaster.services.monitors import Monitors
 from broadcaster.services.planning import Planner
 from broadcaster.services.processes import owner
 from broadcaster.services.progress import Progress
 from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
 from broadcaster.services.routing import Routing
+from broadcaster.services.sealing import Sealer
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
 from broadcaster.store import batches, processes
@@ -146,6 +153,45 @@ class Wiring:
     def alerts(self) -> Alerts:
         url = self.settings.resolved_public_url
         return Alerts(self.database, self.channels, self.wake_ups, secret=self.secret, public_url=url)
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        return Sealer(self.secret)
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """A new kind of monitor is one more line in ``monitors.kinds``."""
+        return KINDS
+
+    @cached_property
+    def incidents(self) -> Incidents:
+        return Incidents(
+            self.database,
+            self.alerts,
+            lambda test: self.keys.itself(test=test),
+            owner=owner,
+            source=self.settings.source,
+            expires_in=self.settings.expires_in,
+            timezone=self.settings.timezone,
+        )
+
+    @cached_property
+    def monitors(self) -> Monitors:
+        return Monitors(self.database, self.kinds, self.alerts, self.incidents, self.sealer)
+
+    def looker(self, loop: Loop, *, grace: int) -> Looker:
+        """``grace``: ms that others have to take a look first."""
+        return Looker(
+            self.database,
+            self.kinds,
+            self.incidents,
+            loop,
+            self.sealer,
+            reachable,
+            owner=owner(),
+            vantage=self.settings.vantage,
+            grace=grace,
+        )
 
     @cached_property
     def progress(self) -> Progress:

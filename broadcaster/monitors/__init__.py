@@ -1,0 +1,1 @@
+"""Observes one thing, returns a reading, decides nothing: one module per kind of monitor."""

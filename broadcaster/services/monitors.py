@@ -1,0 +1,365 @@
+"""Monitors as people make them: create, read, change, pause, delete, try out; maintenance, heartbeats and history."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
+from uuid_utils import uuid7
+
+from broadcaster.domain.errors import Conflict, Invalid, NotFound
+from broadcaster.domain.monitor import Circumstances, Kind, Reading, Verdict
+from broadcaster.domain.policy import Policy
+from broadcaster.services.alerts import Alerts
+from broadcaster.services.incidents import Incidents, check_policy
+from broadcaster.services.sealing import Sealer
+from broadcaster.services.secretive import sealed, split
+from broadcaster.store import monitors as store
+from broadcaster.store.database import Database, read_clock
+
+log = structlog.get_logger(__name__)
+
+MOST: Final = 2_000
+SPARK: Final = 40  # readings that a view carries
+HEARD: Final = "heartbeat"  # the kind that others call
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a thing is watched. Times in seconds. ``control``: host:port. ``policy`` None: nothing is raised."""
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    interval: float = 60.0
+    timeout: float = 10.0
+    failures: int = 3
+    successes: int = 5
+    quorum: int = 1
+    hold_down: float = 60.0
+    sign_in_pause: float = 300.0
+    vantages: tuple[str, ...] = ("main",)
+    control: str | None = None
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One reading. Times in ms since the epoch, latency in ms."""
+
+    id: int
+    vantage: str
+    due_at: int
+    at: int
+    verdict: str
+    code: str
+    reason: str
+    latency_ms: int | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    at: int
+    old: str
+    new: str
+    code: str | None
+    reason: str | None
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VantageView:
+    name: str
+    next_at: int | None
+    last_at: int | None
+    holds: str | None
+    in_a_row: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorView:
+    """``secrets``: JSON pointers into config of what is kept and not shown. ``recent``: the last readings, oldest first."""
+
+    uid: str
+    watch: Watch
+    secrets: tuple[str, ...]
+    created_at: int
+    paused_at: int | None
+    state: str
+    state_since: int
+    code: str | None
+    reason: str | None
+    seen_at: int | None
+    in_maintenance: bool
+    vantages: tuple[VantageView, ...]
+    recent: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Maintenance: nothing is raised. ``monitor`` None: of no monitor. Times in ms since the epoch."""
+
+    uid: str
+    monitor: str | None
+    from_at: int
+    until_at: int
+    note: str
+
+
+class Monitors:
+    """For the API, the console and the command line. Looking is ``services.looking``."""
+
+    def __init__(
+        self, database: Database, kinds: Mapping[str, Kind], alerts: Alerts, incidents: Incidents, sealer: Sealer
+    ) -> None:
+        self._database = database
+        self.kinds = kinds
+        self._alerts = alerts
+        self._incidents = incidents
+        self._sealer = sealer
+
+    # ---- making and changing -----------------------------------------------------------------------------------
+
+    def create(self, watch: Watch) -> tuple[MonitorView, str | None]:
+        """The new monitor, which looks at once; and, for a heartbeat, the token that others call it with: never shown
+        again. Raises Invalid, and Conflict for a name that is there."""
+        values = self._values(watch)
+        token = secrets.token_urlsafe(32) if watch.kind == HEARD else None
+        uid = str(uuid7())
+        try:
+            with self._database.write() as connection:
+                now = read_clock(connection)
+                if len(store.page(connection, after=0, limit=MOST)) == MOST:
+                    raise Conflict(f"There are {MOST} monitors already; delete some first.")
+                times = {"created_at": now, "since": now, "state_since": now}
+                row = {"uid": uid, **values, **times, "ping_hash": None if token is None else _hash(token)}
+                store.add(connection, row, watch.vantages, now)
+        except IntegrityError:
+            raise Conflict("There is a monitor with this name already.") from None
+        log.info("monitors.created", monitor=uid, kind=watch.kind)
+        return self.get(uid), token
+
+    def replace(self, uid: str, watch: Watch, *, keep_secrets: bool) -> MonitorView:
+        """The whole of it anew; it begins afresh. ``keep_secrets``: of a config that is otherwise the same they stay, so
+        that nobody can have them sent to another host. Raises NotFound, Invalid, Conflict."""
+        with self._database.read() as connection:
+            old = _found(store.by_uid(connection, uid))
+        if old.kind != watch.kind:
+            raise Invalid("kind: cannot be changed; make another monitor.")
+        values = self._values(watch, old if keep_secrets else None)
+        try:
+            with self._database.write() as connection:
+                row = _found(store.by_uid(connection, uid, lock=True))
+                now = read_clock(connection)
+                paused = row.paused_at is not None
+                store.change(connection, row.id, {**values, "since": now, "version": row.version + 1})
+                store.set_vantages(connection, row.id, watch.vantages, None if paused else now)
+        except IntegrityError:
+            raise Conflict("There is a monitor with this name already.") from None
+        return self.get(uid)
+
+    def pause(self, uid: str) -> MonitorView:
+        """It looks no more; what it has raised goes on. Pausing twice is harmless. Raises NotFound."""
+        with self._database.write() as connection:
+            row = _found(store.by_uid(connection, uid, lock=True))
+            if row.paused_at is None:
+                store.change(connection, row.id, {"paused_at": read_clock(connection)})
+                store.schedule(connection, row.id, None)
+        return self.get(uid)
+
+    def resume(self, uid: str) -> MonitorView:
+        """It looks again, at once. Raises NotFound."""
+        with self._database.write() as connection:
+            row = _found(store.by_uid(connection, uid, lock=True))
+            if row.paused_at is not None:
+                now = read_clock(connection)
+                store.change(connection, row.id, {"paused_at": None, "since": now})
+                store.schedule(connection, row.id, now)
+        return self.get(uid)
+
+    def look_now(self, uid: str) -> MonitorView:
+        """Its next look, from every vantage, is due at once. Raises NotFound, and Conflict while it is paused."""
+        with self._database.write() as connection:
+            row = _found(store.by_uid(connection, uid, lock=True))
+            if row.paused_at is not None:
+                raise Conflict("This monitor is paused; resume it first.")
+            store.schedule(connection, row.id, read_clock(connection))
+        return self.get(uid)
+
+    def delete(self, uid: str) -> None:
+        """It is gone; what it has raised ends with it, with an all-clear where one is due. Raises NotFound."""
+        with self._database.write() as connection:
+            row = _found(store.by_uid(connection, uid, lock=True))
+            store.change(connection, row.id, {"deleted_at": read_clock(connection), "ping_hash": None, "secrets": None})
+            store.schedule(connection, row.id, None)
+            self._incidents.clear_cause(connection, f"monitor:{uid}")
+
+    async def try_out(self, kind: str, config: Mapping[str, Any], timeout: float) -> Reading:
+        """One look with this config from here, of which nothing is kept. Raises Invalid."""
+        parsed = self._parse(kind, config)
+        with self._database.read() as connection:
+            now = read_clock(connection) / 1000
+        circumstances = Circumstances(due=now, now=now, timeout=timeout, since=now)
+        try:
+            return await self.kinds[kind].look(parsed, circumstances)
+        except TimeoutError:
+            return Reading(Verdict.FAILED, "timeout", f"It did not answer within {timeout:g} s.", timeout)
+
+    def heard(self, token: str) -> None:
+        """A heartbeat. Raises NotFound."""
+        with self._database.write() as connection:
+            row = store.by_ping(connection, _hash(token))
+            if row is None:
+                raise NotFound("There is no heartbeat with this address.")
+            store.heard(connection, row.id)
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def get(self, uid: str) -> MonitorView:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            return self._views(connection, [_found(store.by_uid(connection, uid))])[0]
+
+    def page(self, cursor: int | None, limit: int) -> tuple[list[MonitorView], int | None]:
+        """In the order of their making, and the cursor of the next page."""
+        with self._database.read() as connection:
+            rows = store.page(connection, after=cursor or 0, limit=limit)
+            return self._views(connection, rows), rows[-1].id if len(rows) == limit else None
+
+    def readings(self, uid: str, cursor: int | None, limit: int) -> tuple[list[Seen], int | None]:
+        """The newest first, and the cursor of the next page. Raises NotFound."""
+        with self._database.read() as connection:
+            monitor = _found(store.by_uid(connection, uid))
+            rows = store.readings_page(connection, monitor.id, before=cursor, limit=limit)
+        return [_seen(row) for row in rows], rows[-1].id if len(rows) == limit else None
+
+    def changes(self, uid: str, cursor: int | None, limit: int) -> tuple[list[Changed], int | None]:
+        """State by state, the newest first. Raises NotFound."""
+        with self._database.read() as connection:
+            monitor = _found(store.by_uid(connection, uid))
+            rows = store.changes_page(connection, monitor.id, before=cursor, limit=limit)
+        views = [Changed(r.at, r.old, r.new, r.code, r.reason, json.loads(r.evidence)) for r in rows]
+        return views, rows[-1].id if len(rows) == limit else None
+
+    # ---- maintenance -------------------------------------------------------------------------------------------
+
+    def add_window(self, monitor: str | None, from_at: int | None, until_at: int, note: str, by: str) -> Window:
+        """Nothing is raised then. ``from_at`` None: from now. Raises NotFound, and Invalid for times that make no window."""
+        with self._database.write() as connection:
+            row = None if monitor is None else _found(store.by_uid(connection, monitor))
+            now = read_clock(connection)
+            begins = now if from_at is None else from_at
+            if until_at <= max(begins, now):
+                raise Invalid("until: must be after its begin, and after now.")
+            uid = str(uuid7())
+            store.add_maintenance(
+                connection,
+                {
+                    "uid": uid, "monitor_id": None if row is None else row.id, "from_at": begins, "until_at": until_at,
+                    "note": note, "created_by": by,
+                },
+            )  # fmt: skip
+        return Window(uid, monitor, begins, until_at, note)
+
+    def windows(self) -> list[Window]:
+        """What is or will be, and the last that were."""
+        with self._database.read() as connection:
+            rows = store.maintenance_page(connection, 100)
+            known = store.by_ids(connection, [row.monitor_id for row in rows if row.monitor_id is not None])
+        return [
+            Window(r.uid, None if r.monitor_id is None else known[r.monitor_id].uid, r.from_at, r.until_at, r.note)
+            for r in rows
+        ]
+
+    def end_window(self, uid: str) -> None:
+        """It is over now. Raises NotFound."""
+        with self._database.write() as connection:
+            if not store.end_maintenance(connection, uid):
+                raise NotFound("There is no maintenance with this id that is not over.")
+
+    # ---- rows --------------------------------------------------------------------------------------------------
+
+    def _values(self, watch: Watch, old: Row[Any] | None = None) -> dict[str, Any]:
+        given = dict(watch.config)
+        if old is not None and given == json.loads(old.config):
+            plain, kept = given, old.secrets
+        else:
+            plain, found = split(self._parse(watch.kind, given))
+            kept = sealed(found, self._sealer)
+        _check_times(watch)
+        if watch.policy is not None:
+            check_policy(self._alerts, watch.policy)
+        return {
+            "name": watch.name, "kind": watch.kind, "config": json.dumps(plain), "secrets": kept,
+            "interval_ms": round(watch.interval * 1000), "timeout_ms": round(watch.timeout * 1000),
+            "failures": watch.failures, "successes": watch.successes, "quorum": watch.quorum,
+            "hold_down_ms": round(watch.hold_down * 1000), "sign_in_pause_ms": round(watch.sign_in_pause * 1000),
+            "control": watch.control, "policy": None if watch.policy is None else json.dumps(watch.policy.to_json()),
+        }  # fmt: skip
+
+    def _parse(self, kind: str, config: Mapping[str, Any]) -> BaseModel:
+        """Raises Invalid, whose words never repeat what was given: it may be a password."""
+        if kind not in self.kinds:
+            raise Invalid(f"kind: must be one of {', '.join(sorted(self.kinds))}.")
+        try:
+            parsed: BaseModel = self.kinds[kind].config.model_validate(dict(config))
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False, include_context=False)
+            places = [".".join(["config", *(str(part) for part in fault["loc"])]) + f": {fault['msg']}" for fault in faults]
+            raise Invalid("; ".join(places[:10])) from None
+        return parsed
+
+    def _views(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[MonitorView]:
+        ids = [row.id for row in rows]
+        vantages, recent = store.vantages_of(connection, ids), store.latest_readings(connection, ids, SPARK)
+        quiet = store.in_maintenance(connection, ids)
+        return [self._view(row, vantages[row.id], recent[row.id], quiet=row.id in quiet) for row in rows]
+
+    def _view(self, row: Row[Any], looks: Sequence[Row[Any]], recent: Sequence[Row[Any]], *, quiet: bool) -> MonitorView:
+        watch = Watch(
+            name=row.name, kind=row.kind, config=json.loads(row.config), interval=row.interval_ms / 1000,
+            timeout=row.timeout_ms / 1000, failures=row.failures, successes=row.successes, quorum=row.quorum,
+            hold_down=row.hold_down_ms / 1000, sign_in_pause=row.sign_in_pause_ms / 1000,
+            vantages=tuple(look.vantage for look in looks), control=row.control,
+            policy=Policy.from_json(json.loads(row.policy)) if row.policy else None,
+        )  # fmt: skip
+        kept = tuple(json.loads(self._sealer.open(row.secrets))) if row.secrets else ()
+        names = ("failed", "degraded", "ok", "working", "unknown")
+        views = [
+            VantageView(v.vantage, v.next_at, v.last_at, v.holds, {name: getattr(v, f"n_{name}") for name in names})
+            for v in looks
+        ]
+        return MonitorView(
+            uid=row.uid, watch=watch, secrets=kept, created_at=row.created_at, paused_at=row.paused_at, state=row.state,
+            state_since=row.state_since, code=row.code, reason=row.reason, seen_at=row.seen_at, in_maintenance=quiet,
+            vantages=tuple(views), recent=tuple(_seen(r) for r in recent),
+        )  # fmt: skip
+
+
+def _check_times(watch: Watch) -> None:
+    if watch.quorum > len(watch.vantages):
+        raise Invalid(f"quorum: there are {len(watch.vantages)} vantages only.")
+    if len(set(watch.vantages)) < len(watch.vantages):
+        raise Invalid("vantages: each once.")
+
+
+def _seen(row: Row[Any]) -> Seen:
+    detail = json.loads(row.detail) if row.detail else {}
+    return Seen(row.id, row.vantage, row.due_at, row.at, row.verdict, row.code, row.reason, row.latency_ms, detail)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _found(row: Row[Any] | None) -> Row[Any]:
+    if row is None:
+        raise NotFound("There is no monitor with this id.")
+    return row
