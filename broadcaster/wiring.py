@@ -22,6 +22,7 @@ from broadcaster.channels.slack import SlackConfig, SlackMessages
 from broadcaster.channels.sms import TwilioConfig, TwilioSms
 from broadcaster.domain.channel import Channel, ChannelSet
 from broadcaster.domain.monitor import Kind
+from broadcaster.ingest.formats import FORMATS
 from broadcaster.monitors.kinds import KINDS
 from broadcaster.monitors.tcp import reachable
 from broadcaster.queue import WakeUps
@@ -33,6 +34,7 @@ from broadcaster.services.flights import Loop
 from broadcaster.services.importing import Importer
 from broadcaster.services.incidents import Incidents
 from broadcaster.services.keys import Keys, RequestRate
+from broadcaster.services.lifesign import Lifesign
 from broadcaster.services.looking import Looker
 from broadcaster.services.monitors import Monitors
 from broadcaster.services.planning import Planner
@@ -42,6 +44,7 @@ from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
 from broadcaster.services.routing import Routing
 from broadcaster.services.sealing import Sealer
+from broadcaster.services.signals import Signals
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
 from broadcaster.store import batches, processes
@@ -178,6 +181,15 @@ class Wiring:
     @cached_property
     def monitors(self) -> Monitors:
         return Monitors(self.database, self.kinds, self.alerts, self.incidents, self.sealer)
+
+    @cached_property
+    def signals(self) -> Signals:
+        """A new format is one more line in ``ingest.formats``."""
+        return Signals(self.database, FORMATS, self.alerts, self.incidents, self.sealer)
+
+    def lifesign(self, loop: Loop) -> Lifesign:
+        url = self.settings.heartbeat_url.get_secret_value()
+        return Lifesign(self.database, loop, url, self.settings.heartbeat_seconds)
 
     def looker(self, loop: Loop, *, grace: int) -> Looker:
         """``grace``: ms that others have to take a look first."""

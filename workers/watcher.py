@@ -1,4 +1,4 @@
-"""The thread that watches: it looks at what is monitored, and takes the next steps of incidents.
+"""The thread that watches: it looks at what is monitored, takes the next steps of incidents, and says that we live.
 
 The database says what is due, and whoever is free takes it. Looks run on an event loop of their own: what they measure must
 not wait behind a broadcast.
@@ -30,6 +30,7 @@ class Watcher:
         self._runtime = runtime
         self._loop = EventLoop("looks")
         self._looker = runtime.wiring.looker(self._loop, grace=0 if runtime.lowest == 0 else BUSY_GRACE)
+        self._lifesign = runtime.wiring.lifesign(self._loop)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -46,6 +47,7 @@ class Watcher:
                 self._looker.tick(LOOK)
                 while not self._stopping.is_set() and self._runtime.wiring.incidents.run_one():
                     pass
+                self._lifesign.tick()
             except UNAVAILABLE as error:
                 log.warning("watcher.database_unavailable", error=type(error).__name__)
                 self._stopping.wait(TROUBLE_SECONDS)

@@ -153,6 +153,12 @@ class Incidents:
         else:  # releasing: the alert may be out; told: it is
             store.change(connection, incident.id, {"cleared_at": now, "next_at": now})
 
+    def acknowledge_cause(self, connection: Connection, key: str) -> None:
+        """Somebody has it in hand: its incident is not said again. The all-clear still is."""
+        incident = store.with_cause(connection, key)
+        if incident is not None and incident.state == "told" and incident.cleared_at is None:
+            store.change(connection, incident.id, {"remind_at": None, "next_at": None})
+
     # ---- steps -------------------------------------------------------------------------------------------------
 
     def run_one(self) -> bool:

@@ -531,6 +531,8 @@ signal_rules = Table(
     Column("position", Integer, nullable=False),
     Column("match", Text, nullable=False, comment="JSON"),
     Column("policy", Text, comment="JSON; NULL: what matches is dropped"),
+    Column("as_signalled", Boolean, nullable=False, comment="the alert's severity is the signal's"),
+    Column("group_by", Text, nullable=False, comment="JSON list of labels: a value of its own, an incident of its own"),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
 )
@@ -549,10 +551,20 @@ signals = Table(
     Column("rule_id", _Id, comment="the rule that took it; NULL: none did"),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    Column("said_at", BigInteger, comment="the time that the source itself gave last"),
     Column("times", BigInteger, nullable=False, server_default="1"),
     UniqueConstraint("source_id", "key"),
 )
 Index("ix_signals_last", signals.c.last_at)
+
+signal_requests = Table(
+    "signal_requests",
+    metadata,
+    Column("source_id", _Id, ForeignKey("signal_sources.id"), primary_key=True, autoincrement=False),
+    Column("request_id", Text, primary_key=True, comment="webhook-id (Standard Webhooks)"),
+    Column("at", BigInteger, nullable=False),
+    comment="signed requests that were taken: none is taken twice",
+)
 
 # ---- running -------------------------------------------------------------------------------------------------------
 

@@ -156,6 +156,10 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("match", sa.Text(), nullable=False, comment="JSON"),
         sa.Column("policy", sa.Text(), nullable=True, comment="JSON; NULL: what matches is dropped"),
+        sa.Column("as_signalled", sa.Boolean(), nullable=False, comment="the alert's severity is the signal's"),
+        sa.Column(
+            "group_by", sa.Text(), nullable=False, comment="JSON list of labels: a value of its own, an incident of its own"
+        ),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_signal_rules")),
@@ -217,6 +221,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_incident_causes_incident", "incident_causes", ["incident_id"], unique=False)
     op.create_table(
+        "signal_requests",
+        sa.Column("source_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False, comment="webhook-id (Standard Webhooks)"),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["source_id"], ["signal_sources.id"], name=op.f("fk_signal_requests_source_id")),
+        sa.PrimaryKeyConstraint("source_id", "request_id", name=op.f("pk_signal_requests")),
+        comment="signed requests that were taken: none is taken twice",
+    )
+    op.create_table(
         "signals",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("source_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -234,6 +247,7 @@ def upgrade() -> None:
         ),
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("said_at", sa.BigInteger(), nullable=True, comment="the time that the source itself gave last"),
         sa.Column("times", sa.BigInteger(), server_default="1", nullable=False),
         sa.ForeignKeyConstraint(["source_id"], ["signal_sources.id"], name=op.f("fk_signals_source_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_signals")),

@@ -1,0 +1,1 @@
+"""Turns one foreign alert format into signals; pure functions."""
