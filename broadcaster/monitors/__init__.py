@@ -1,1 +1,0 @@
-"""Observes one thing, returns a reading, decides nothing: one module per kind of monitor."""
