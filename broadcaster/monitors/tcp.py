@@ -1,0 +1,72 @@
+"""A TCP port: does it take a connection and, if asked for, say the right first words?"""
+
+import asyncio
+from typing import Final
+
+from pydantic import Field
+
+from broadcaster.domain.monitor import Circumstances, Reading, Verdict
+from broadcaster.monitors import connecting, fields, findings, lines, words
+from broadcaster.monitors.findings import Code, Codes, Trouble, deadline, step
+
+#: Bytes of a banner that are read; a server may never stop talking.
+LONGEST: Final = 4096
+
+CODES: Final[Codes] = {
+    **findings.WELL,
+    **findings.CONNECTING,
+    "no_banner": Code(Verdict.FAILED, "The server took the connection, but said nothing."),
+    "wrong_banner": Code(Verdict.FAILED, "The server's first words are not the expected ones."),
+}
+
+
+class Config(fields.Settings):
+    """One port."""
+
+    host: fields.Host = Field(description="The server.")
+    port: fields.Port = Field(description="Its port.")
+    banner: fields.Line | None = Field(None, description="Text that must be in the first 4096 bytes that the server says.")
+    degraded_after: fields.DegradedAfter = 5.0
+
+
+class Tcp:
+    """Kind. Knows no state."""
+
+    name: Final = "tcp"
+    label: Final = "A TCP port"
+    config: Final = Config
+    codes: Final = findings.meanings(CODES)
+
+    async def look(self, config: Config, circumstances: Circumstances) -> Reading:
+        try:
+            return await _look(config, deadline(circumstances))
+        except Trouble as trouble:
+            return trouble.reading(CODES)
+
+
+async def _look(config: Config, until: float) -> Reading:
+    began = asyncio.get_running_loop().time()
+    sock = await connecting.connect(config.host, config.port, until)
+    if config.banner is None:
+        sock.close()
+    else:
+        async with step("banner", until):
+            await _banner(await lines.over(sock), config.banner.encode(), until)
+    latency = asyncio.get_running_loop().time() - began
+    return findings.well(
+        CODES, f"The server answered in {words.seconds(latency)}.", latency=latency, degraded_after=config.degraded_after
+    )
+
+
+async def _banner(connection: lines.Lines, wanted: bytes, until: float) -> None:
+    """Raises Trouble where the server does not say it by ``until``."""
+    said = b""
+    try:
+        async with asyncio.timeout_at(until):
+            said = await connection.until(wanted, LONGEST)
+    except TimeoutError:
+        said = connection.seen()
+    finally:
+        connection.close()
+    if wanted not in said:
+        raise Trouble("wrong_banner", detail={"said": words.printable(said)}) if said else Trouble("no_banner")
