@@ -70,3 +70,13 @@ async def _banner(connection: lines.Lines, wanted: bytes, until: float) -> None:
         connection.close()
     if wanted not in said:
         raise Trouble("wrong_banner", detail={"said": words.printable(said)}) if said else Trouble("no_banner")
+
+
+async def reachable(host: str, port: int, timeout: float) -> bool:
+    """Whether a connection can be made within ``timeout`` seconds: all that a control target is asked."""
+    try:
+        sock = await connecting.connect(host, port, asyncio.get_running_loop().time() + timeout)
+    except Trouble:
+        return False
+    sock.close()
+    return True
