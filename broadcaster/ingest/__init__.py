@@ -1,1 +1,0 @@
-"""Turns one foreign alert format into signals; pure functions."""
