@@ -1,0 +1,16 @@
+"""All the formats, by the name that they have in the URL. A new one is a module and a line here."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from broadcaster.domain.signal import Format
+from broadcaster.ingest.alertmanager import Alertmanager
+from broadcaster.ingest.grafana import Grafana
+
+_ALL: Final[tuple[Format, ...]] = (
+    Alertmanager(),
+    Grafana(),
+)
+
+FORMATS: Final[Mapping[str, Format]] = MappingProxyType({known.name: known for known in _ALL})
