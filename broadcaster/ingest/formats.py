@@ -7,10 +7,16 @@ from typing import Final
 from broadcaster.domain.signal import Format
 from broadcaster.ingest.alertmanager import Alertmanager
 from broadcaster.ingest.grafana import Grafana
+from broadcaster.ingest.healthchecks import Healthchecks
+from broadcaster.ingest.pagerduty import PagerDuty
+from broadcaster.ingest.uptime_kuma import UptimeKuma
 
 _ALL: Final[tuple[Format, ...]] = (
     Alertmanager(),
     Grafana(),
+    PagerDuty(),
+    UptimeKuma(),
+    Healthchecks(),
 )
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({known.name: known for known in _ALL})
