@@ -8,8 +8,10 @@ from broadcaster.domain.signal import Format
 from broadcaster.ingest.alertmanager import Alertmanager
 from broadcaster.ingest.grafana import Grafana
 from broadcaster.ingest.healthchecks import Healthchecks
+from broadcaster.ingest.nagios import Nagios
 from broadcaster.ingest.pagerduty import PagerDuty
 from broadcaster.ingest.uptime_kuma import UptimeKuma
+from broadcaster.ingest.zabbix import Zabbix
 
 _ALL: Final[tuple[Format, ...]] = (
     Alertmanager(),
@@ -17,6 +19,8 @@ _ALL: Final[tuple[Format, ...]] = (
     PagerDuty(),
     UptimeKuma(),
     Healthchecks(),
+    Nagios(),
+    Zabbix(),
 )
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({known.name: known for known in _ALL})
