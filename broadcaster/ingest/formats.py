@@ -6,10 +6,13 @@ from typing import Final
 
 from broadcaster.domain.signal import Format
 from broadcaster.ingest.alertmanager import Alertmanager
+from broadcaster.ingest.azure import Azure
+from broadcaster.ingest.cap import Cap
 from broadcaster.ingest.grafana import Grafana
 from broadcaster.ingest.healthchecks import Healthchecks
 from broadcaster.ingest.nagios import Nagios
 from broadcaster.ingest.pagerduty import PagerDuty
+from broadcaster.ingest.statuspage import Statuspage
 from broadcaster.ingest.uptime_kuma import UptimeKuma
 from broadcaster.ingest.zabbix import Zabbix
 
@@ -21,6 +24,9 @@ _ALL: Final[tuple[Format, ...]] = (
     Healthchecks(),
     Nagios(),
     Zabbix(),
+    Azure(),
+    Statuspage(),
+    Cap(),
 )
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({known.name: known for known in _ALL})
