@@ -8,6 +8,8 @@ from broadcaster.domain.signal import Format
 from broadcaster.ingest.alertmanager import Alertmanager
 from broadcaster.ingest.azure import Azure
 from broadcaster.ingest.cap import Cap
+from broadcaster.ingest.cloudevents import CloudEvents
+from broadcaster.ingest.generic import Generic
 from broadcaster.ingest.grafana import Grafana
 from broadcaster.ingest.healthchecks import Healthchecks
 from broadcaster.ingest.nagios import Nagios
@@ -27,6 +29,8 @@ _ALL: Final[tuple[Format, ...]] = (
     Azure(),
     Statuspage(),
     Cap(),
+    CloudEvents(),
+    Generic(),
 )
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({known.name: known for known in _ALL})
