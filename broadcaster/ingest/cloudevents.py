@@ -23,6 +23,9 @@ class CloudEvents:
     name: Final = "cloudevents"
     label: Final = "CloudEvents"
 
+    def check(self, options: Mapping[str, str]) -> None:
+        Layout.of(options)
+
     def read(self, post: Post, options: Mapping[str, str]) -> Sequence[Signal]:
         layout = Layout.of(options)
         attributes, data = _binary(post) if "ce-specversion" in post.headers else _structured(post)

@@ -24,7 +24,7 @@ from uuid_utils import uuid7
 from broadcaster.domain.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
 from broadcaster.domain.matching import Match
 from broadcaster.domain.policy import Policy
-from broadcaster.domain.signal import Format, NotThisFormat, Post, Signal, Status
+from broadcaster.domain.signal import Format, NotThisFormat, Post, Signal, Status, TakesOptions
 from broadcaster.services.alerts import Alerts
 from broadcaster.services.incidents import Cause, Incidents, check_policy
 from broadcaster.services.keys import RequestRate
@@ -264,6 +264,7 @@ class Signals:
         """The source, and the token of its address, which is never shown again. Raises Invalid, Conflict."""
         if format_name not in self.formats:
             raise Invalid(f"format: must be one of {', '.join(sorted(self.formats))}.")
+        self._check_options(self.formats[format_name], options)
         if signing is not None:
             _signing_key(signing)
         token, uid = secrets.token_urlsafe(24), str(uuid7())
@@ -283,6 +284,16 @@ class Signals:
         except IntegrityError:
             raise Conflict("There is a source with this name already.") from None
         return self.source(uid), token
+
+    @staticmethod
+    def _check_options(chosen: Format, options: Mapping[str, str]) -> None:
+        if options and not isinstance(chosen, TakesOptions):
+            raise Invalid(f"options: {chosen.label} takes none.")
+        if isinstance(chosen, TakesOptions):
+            try:
+                chosen.check(options)
+            except NotThisFormat as error:
+                raise Invalid(f"options: {error}") from None
 
     def sources(self) -> list[SourceView]:
         """By name."""
