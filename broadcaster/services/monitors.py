@@ -108,10 +108,11 @@ class MonitorView:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Maintenance: nothing is raised. ``monitor`` None: of no monitor. Times in ms since the epoch."""
+    """Maintenance: nothing is raised of ``monitor``; None: of no monitor. Times in ms since the epoch."""
 
     uid: str
     monitor: str | None
+    name: str | None  # the monitor's
     from_at: int
     until_at: int
     note: str
@@ -219,14 +220,19 @@ class Monitors:
             log.error("monitors.bug", kind=kind, error=type(error).__name__, exc_info=error)
             return Reading(Verdict.UNKNOWN, "bug", "A fault of our own while looking; see the log.")
 
-    def heard(self, token: str) -> None:
-        """A heartbeat. Raises NotFound."""
-        with self._database.read() as connection:  # anybody may call: only a token that holds is worth SQLite's write lock
+    def called(self, token: str) -> str:
+        """The monitor that this token is of. Raises NotFound."""
+        with self._database.read() as connection:
             row = store.by_ping(connection, _hash(token))
         if row is None:
             raise NotFound("There is no heartbeat with this address.")
+        return str(row.uid)
+
+    def heard(self, token: str) -> None:
+        """A heartbeat. Raises NotFound."""
+        uid = self.called(token)  # anybody may call: only a token that holds is worth SQLite's write lock
         with self._database.write() as connection:
-            store.heard(connection, row.id)
+            store.heard(connection, _found(store.by_uid(connection, uid)).id)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -235,10 +241,10 @@ class Monitors:
         with self._database.read() as connection:
             return self._views(connection, [_found(store.by_uid(connection, uid))])[0]
 
-    def page(self, cursor: int | None, limit: int) -> tuple[list[MonitorView], int | None]:
-        """In the order of their making, and the cursor of the next page."""
+    def page(self, cursor: int | None, limit: int, name: str | None = None) -> tuple[list[MonitorView], int | None]:
+        """In the order of their making (only the one of this name), and the cursor of the next page."""
         with self._database.read() as connection:
-            rows = store.page(connection, after=cursor or 0, limit=limit)
+            rows = store.page(connection, after=cursor or 0, limit=limit, name=name)
             return self._views(connection, rows), rows[-1].id if len(rows) == limit else None
 
     def readings(self, uid: str, cursor: int | None, limit: int) -> tuple[list[Seen], int | None]:
@@ -274,17 +280,19 @@ class Monitors:
                     "note": note, "created_by": by,
                 },
             )  # fmt: skip
-        return Window(uid, monitor, begins, until_at, note)
+        return Window(uid, monitor, None if row is None else row.name, begins, until_at, note)
 
     def windows(self) -> list[Window]:
         """What is or will be, and the last that were."""
         with self._database.read() as connection:
             rows = store.maintenance_page(connection, 100)
             known = store.by_ids(connection, [row.monitor_id for row in rows if row.monitor_id is not None])
-        return [
-            Window(r.uid, None if r.monitor_id is None else known[r.monitor_id].uid, r.from_at, r.until_at, r.note)
-            for r in rows
-        ]
+        found = []
+        for row in rows:
+            monitor = None if row.monitor_id is None else known[row.monitor_id]
+            uid, name = (None, None) if monitor is None else (monitor.uid, monitor.name)
+            found.append(Window(row.uid, uid, name, row.from_at, row.until_at, row.note))
+        return found
 
     def end_window(self, uid: str) -> None:
         """It is over now. Raises NotFound."""
