@@ -422,6 +422,7 @@ readings = Table(
     UniqueConstraint("monitor_id", "vantage", "due_at"),
 )
 Index("ix_readings_at", readings.c.at)
+Index("ix_readings_monitor", readings.c.monitor_id, readings.c.id)  # the last of one, without sorting all of it
 
 monitor_changes = Table(
     "monitor_changes",
