@@ -18,7 +18,7 @@ from broadcaster.domain.monitor import Circumstances, Kind, Reading, Verdict
 from broadcaster.domain.policy import Policy
 from broadcaster.services.alerts import Alerts
 from broadcaster.services.incidents import Incidents, check_policy
-from broadcaster.services.sealing import Sealer
+from broadcaster.services.sealing import SealBroken, Sealer
 from broadcaster.services.secretive import sealed, split
 from broadcaster.store import monitors as store
 from broadcaster.store.database import Database, read_clock
@@ -330,17 +330,23 @@ class Monitors:
             vantages=tuple(look.vantage for look in looks), control=row.control,
             policy=Policy.from_json(json.loads(row.policy)) if row.policy else None,
         )  # fmt: skip
-        kept = tuple(json.loads(self._sealer.open(row.secrets))) if row.secrets else ()
         names = ("failed", "degraded", "ok", "working", "unknown")
         views = [
             VantageView(v.vantage, v.next_at, v.last_at, v.holds, {name: getattr(v, f"n_{name}") for name in names})
             for v in looks
         ]
         return MonitorView(
-            uid=row.uid, watch=watch, secrets=kept, created_at=row.created_at, paused_at=row.paused_at, state=row.state,
-            state_since=row.state_since, code=row.code, reason=row.reason, seen_at=row.seen_at, in_maintenance=quiet,
-            vantages=tuple(views), recent=tuple(_seen(r) for r in recent),
+            uid=row.uid, watch=watch, secrets=self._kept(row), created_at=row.created_at, paused_at=row.paused_at,
+            state=row.state, state_since=row.state_since, code=row.code, reason=row.reason, seen_at=row.seen_at,
+            in_maintenance=quiet, vantages=tuple(views), recent=tuple(_seen(r) for r in recent),
         )  # fmt: skip
+
+    def _kept(self, row: Row[Any]) -> tuple[str, ...]:
+        """Pointers to its secrets; to the whole where they cannot be read: its looks say so, and a list must not fail."""
+        try:
+            return tuple(json.loads(self._sealer.open(row.secrets))) if row.secrets else ()
+        except SealBroken:
+            return ("",)
 
 
 def _check_times(watch: Watch) -> None:
