@@ -491,6 +491,7 @@ incident_causes = Table(
     Column("cleared_at", BigInteger),
 )
 Index("ix_incident_causes_incident", incident_causes.c.incident_id)
+Index("ix_incident_causes_key", incident_causes.c.key)
 
 incident_alerts = Table(
     "incident_alerts",

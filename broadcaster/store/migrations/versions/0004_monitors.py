@@ -217,6 +217,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_open", name=op.f("uq_incident_causes_key_open")),
     )
     op.create_index("ix_incident_causes_incident", "incident_causes", ["incident_id"], unique=False)
+    op.create_index("ix_incident_causes_key", "incident_causes", ["key"], unique=False)
     op.create_table(
         "signals",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
