@@ -281,7 +281,8 @@ class Incidents:
         with self._database.write() as connection:
             incident = self._undecided(connection, uid)
             now = read_clock(connection)
-            values = {"state": "dismissed", "next_at": None, "decided_by": by}
+            # What fails in addition has not been decided about: it is an incident of its own.
+            values = {"state": "dismissed", "next_at": None, "group_open": None, "decided_by": by}
             store.change(connection, incident.id, values)
             log.warning("incidents.dismissed", incident=uid, by=by, at=now)
 
