@@ -48,16 +48,22 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class CauseView:
+    """``key``: as a ``Cause`` has it."""
+
     name: str
     kind: str
     reason: str
     opened_at: int
     cleared_at: int | None
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
-    """Times in ms since the epoch. ``due_at``: when it is told by itself. ``alerts``: (what, alert id), in order."""
+    """Times in ms since the epoch. ``due_at``: when it is told by itself. ``alerts``: (what, alert id), in order.
+
+    ``title``, ``body``: what is or would be said now. ``retry_at``: when what could not be told is tried again.
+    """
 
     uid: str
     state: str
@@ -74,6 +80,18 @@ class IncidentView:
     sandbox: bool
     causes: tuple[CauseView, ...]
     alerts: tuple[tuple[str, str], ...]
+    body: str
+    policy: Policy
+    remind_at: int | None
+    retry_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """``undecided``: of those that are open, how many wait for somebody, or for their time, before anything is told."""
+
+    open: int = 0
+    undecided: int = 0
 
 
 class Incidents:
@@ -269,7 +287,8 @@ class Incidents:
         with self._database.write() as connection:
             incident = self._undecided(connection, uid)
             now = read_clock(connection)
-            values = {"state": "dismissed", "next_at": None, "decided_by": by}
+            # What fails in addition has not been decided about: it is an incident of its own.
+            values = {"state": "dismissed", "next_at": None, "group_open": None, "decided_by": by}
             store.change(connection, incident.id, values)
             log.warning("incidents.dismissed", incident=uid, by=by, at=now)
 
@@ -297,6 +316,16 @@ class Incidents:
                 raise NotFound("There is no incident with this id.")
             return self._views(connection, [row])[0]
 
+    def of_cause(self, key: str, limit: int) -> list[IncidentView]:
+        """Those in which this was a cause, the newest first."""
+        with self._database.read() as connection:
+            return self._views(connection, store.page_of_cause(connection, key, limit))
+
+    def tally(self) -> Tally:
+        with self._database.read() as connection:
+            states = store.tally(connection)
+        return Tally(sum(states.values()), states.get("waiting", 0) + states.get("asking", 0))
+
     def of_alert(self, alert_uid: str) -> IncidentView | None:
         """For what an alert was raised; None: for nothing that is watched."""
         with self._database.read() as connection:
@@ -310,7 +339,8 @@ class Incidents:
         for row in rows:
             policy = Policy.from_json(json.loads(row.policy))
             mine = causes[row.id]
-            words = self._words(policy, mine, row.opened_at, row.closed_at or row.opened_at)
+            lasting = [c for c in mine if c.cleared_at is None] or mine
+            words = self._words(policy, lasting, row.opened_at, row.closed_at or row.opened_at)
             found.append(
                 IncidentView(
                     uid=row.uid, state=row.state, title=templates.render(policy.title, words, TITLE),
@@ -318,8 +348,10 @@ class Incidents:
                     due_at=row.next_at if row.state == "waiting" else None, told_at=row.told_at, cleared_at=row.cleared_at,
                     closed_at=row.closed_at, reminders=row.reminders, decided_by=row.decided_by, fault=row.fault,
                     sandbox=row.sandbox,
-                    causes=tuple(CauseView(c.name, c.kind, c.reason, c.opened_at, c.cleared_at) for c in mine),
+                    causes=tuple(CauseView(c.name, c.kind, c.reason, c.opened_at, c.cleared_at, c.key) for c in mine),
                     alerts=tuple((a.what, a.alert_uid) for a in alerts[row.id]),
+                    body=templates.render(policy.body, words, BODY), policy=policy, remind_at=row.remind_at,
+                    retry_at=row.next_at if row.fault else None,
                 )
             )  # fmt: skip
         return found

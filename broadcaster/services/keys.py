@@ -120,6 +120,12 @@ class Keys:
             raise NotSignedIn("This session's API key is not known, or was revoked.")
         return _caller(row)
 
+    def name_of(self, uid: str) -> str | None:
+        """The name of a key, also of one that was revoked: for who did what. None: there is no such key."""
+        with self._database.read() as connection:
+            row = store.by_uid(connection, uid)
+        return None if row is None else row.name
+
     def itself(self, *, test: bool) -> Caller:
         """The broadcaster, when it raises an alert of its own. Its key's secret is known to nobody."""
         uid = _ITSELF[test]

@@ -144,7 +144,7 @@ class Looker:
         return Reading(Verdict.UNKNOWN, "control_unreachable", reason, detail={"code": reading.code})
 
     def _ended(self, patience: float) -> list[_Done]:
-        """What has ended; the first is waited for, and a moment more for others, since a transaction costs the same for all."""
+        """What has ended. The first is waited for, and others for a moment more: a transaction costs the same for all."""
         ended: list[_Done] = []
         try:
             ended.append(self._done.get(timeout=patience))

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 MOST: Final = 2_000
 SPARK: Final = 40  # readings that a view carries
 HEARD: Final = "heartbeat"  # the kind that others call
+LATE_MS: Final = 60_000  # beyond a look's time and timeout: whoever should look does not
+_IN_A_ROW: Final = ("failed", "degraded", "ok", "working", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,14 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class VantageView:
+    """``late``: it should have looked long ago; no process of this vantage seems to run."""
+
     name: str
     next_at: int | None
     last_at: int | None
     holds: str | None
     in_a_row: Mapping[str, int]
+    late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,19 @@ class MonitorView:
     in_maintenance: bool
     vantages: tuple[VantageView, ...]
     recent: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many monitors are in each state (those that are paused count as that only). ``unwatched``: of them, how many are
+    not looked at as they should be."""
+
+    down: int = 0
+    degraded: int = 0
+    unknown: int = 0
+    ok: int = 0
+    paused: int = 0
+    unwatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +265,15 @@ class Monitors:
             rows = store.page(connection, after=cursor or 0, limit=limit, name=name)
             return self._views(connection, rows), rows[-1].id if len(rows) == limit else None
 
+    def worst_first(self, offset: int, limit: int) -> list[MonitorView]:
+        """What is down first, what is paused last; within that by name."""
+        with self._database.read() as connection:
+            return self._views(connection, store.worst_first(connection, offset=offset, limit=limit))
+
+    def tally(self) -> Tally:
+        with self._database.read() as connection:
+            return Tally(**store.tally(connection), unwatched=store.count_unwatched(connection, grace=LATE_MS))
+
     def readings(self, uid: str, cursor: int | None, limit: int) -> tuple[list[Seen], int | None]:
         """The newest first, and the cursor of the next page. Raises NotFound."""
         with self._database.read() as connection:
@@ -354,10 +381,12 @@ class Monitors:
     def _views(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[MonitorView]:
         ids = [row.id for row in rows]
         vantages, recent = store.vantages_of(connection, ids), store.latest_readings(connection, ids, SPARK)
-        quiet = store.in_maintenance(connection, ids)
-        return [self._view(row, vantages[row.id], recent[row.id], quiet=row.id in quiet) for row in rows]
+        quiet, now = store.in_maintenance(connection, ids), read_clock(connection)
+        return [self._view(row, vantages[row.id], recent[row.id], now, quiet=row.id in quiet) for row in rows]
 
-    def _view(self, row: Row[Any], looks: Sequence[Row[Any]], recent: Sequence[Row[Any]], *, quiet: bool) -> MonitorView:
+    def _view(
+        self, row: Row[Any], looks: Sequence[Row[Any]], recent: Sequence[Row[Any]], now: int, *, quiet: bool
+    ) -> MonitorView:
         watch = Watch(
             name=row.name, kind=row.kind, config=json.loads(row.config), interval=row.interval_ms / 1000,
             timeout=row.timeout_ms / 1000, failures=row.failures, successes=row.successes, quorum=row.quorum,
@@ -365,17 +394,26 @@ class Monitors:
             vantages=tuple(look.vantage for look in looks), control=row.control,
             policy=Policy.from_json(json.loads(row.policy)) if row.policy else None,
         )  # fmt: skip
-        kept = tuple(self._secrets(row))
-        names = ("failed", "degraded", "ok", "working", "unknown")
+        late = now - LATE_MS - row.timeout_ms
         views = [
-            VantageView(v.vantage, v.next_at, v.last_at, v.holds, {name: getattr(v, f"n_{name}") for name in names})
+            VantageView(
+                v.vantage, v.next_at, v.last_at, v.holds, {name: getattr(v, f"n_{name}") for name in _IN_A_ROW},
+                late=v.next_at is not None and v.next_at < late,
+            )
             for v in looks
-        ]
+        ]  # fmt: skip
         return MonitorView(
-            uid=row.uid, watch=watch, secrets=kept, created_at=row.created_at, paused_at=row.paused_at, state=row.state,
-            state_since=row.state_since, code=row.code, reason=row.reason, seen_at=row.seen_at, in_maintenance=quiet,
-            vantages=tuple(views), recent=tuple(_seen(r) for r in recent),
+            uid=row.uid, watch=watch, secrets=self._kept(row), created_at=row.created_at, paused_at=row.paused_at,
+            state=row.state, state_since=row.state_since, code=row.code, reason=row.reason, seen_at=row.seen_at,
+            in_maintenance=quiet, vantages=tuple(views), recent=tuple(_seen(r) for r in recent),
         )  # fmt: skip
+
+    def _kept(self, row: Row[Any]) -> tuple[str, ...]:
+        """Pointers to its secrets; to the whole where they cannot be read: its looks say so, and a list must not fail."""
+        try:
+            return tuple(json.loads(self._sealer.open(row.secrets))) if row.secrets else ()
+        except SealBroken:
+            return ("",)
 
 
 def _check_times(watch: Watch) -> None:

@@ -158,6 +158,19 @@ def page(connection: Connection, *, before: int | None, limit: int, only_open: b
     return list(connection.execute(query.where(OPEN) if only_open else query))
 
 
+def page_of_cause(connection: Connection, key: str, limit: int) -> list[Row[Any]]:
+    """The newest first."""
+    mine = select(incident_causes.c.incident_id).where(incident_causes.c.key == key)
+    query = select(incidents).where(incidents.c.id.in_(mine)).order_by(incidents.c.id.desc()).limit(limit)
+    return list(connection.execute(query))
+
+
+def tally(connection: Connection) -> dict[str, int]:
+    """How many of those that are open are in each state."""
+    query = select(incidents.c.state, func.count()).where(OPEN).group_by(incidents.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
 def causes_of(connection: Connection, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
     found: dict[int, list[Row[Any]]] = {number: [] for number in ids}
     query = select(incident_causes).where(incident_causes.c.incident_id.in_(ids))

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, distinct, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broadcaster.store.database import is_postgresql, now_ms
 from broadcaster.store.tables import maintenance, monitor_changes, monitors, readings, vantages
 
 LIVE: Final = monitors.c.deleted_at.is_(None)
+_RANK: Final = {"down": 0, "degraded": 1, "unknown": 2, "ok": 3}
 KEPT_MS: Final = 30 * 86_400_000  # readings
 
 
@@ -59,6 +60,27 @@ def by_ping(connection: Connection, digest: str) -> Row[Any] | None:
 def page(connection: Connection, *, after: int, limit: int, name: str | None = None) -> list[Row[Any]]:
     query = select(monitors).where(LIVE, monitors.c.id > after).order_by(monitors.c.id).limit(limit)
     return list(connection.execute(query if name is None else query.where(monitors.c.name == name)))
+
+
+def worst_first(connection: Connection, *, offset: int, limit: int) -> list[Row[Any]]:
+    """What is down first, what is paused last; within that by name."""
+    rank = case(_RANK, value=monitors.c.state, else_=len(_RANK))
+    order = (monitors.c.paused_at.is_not(None), rank, func.lower(monitors.c.name), monitors.c.id)
+    return list(connection.execute(select(monitors).where(LIVE).order_by(*order).offset(offset).limit(limit)))
+
+
+def tally(connection: Connection) -> dict[str, int]:
+    """How many are in each state, or "paused"."""
+    state = case((monitors.c.paused_at.is_not(None), "paused"), else_=monitors.c.state).label("state")
+    query = select(state, func.count()).where(LIVE).group_by(state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def count_unwatched(connection: Connection, *, grace: int) -> int:
+    """How many are not looked at as they should be: a look was due ``grace`` ms ago, and its timeout is over too."""
+    late = vantages.c.next_at < now_ms(connection) - grace - monitors.c.timeout_ms
+    query = select(func.count(distinct(monitors.c.id))).join(vantages, vantages.c.monitor_id == monitors.c.id)
+    return int(connection.execute(query.where(LIVE, monitors.c.paused_at.is_(None), late)).scalar_one())
 
 
 def change(connection: Connection, monitor: int, values: Mapping[str, Any]) -> None:

@@ -422,6 +422,7 @@ readings = Table(
     UniqueConstraint("monitor_id", "vantage", "due_at"),
 )
 Index("ix_readings_at", readings.c.at)
+Index("ix_readings_monitor", readings.c.monitor_id, readings.c.id)  # the last of one, without sorting all of it
 
 monitor_changes = Table(
     "monitor_changes",
@@ -490,6 +491,7 @@ incident_causes = Table(
     Column("cleared_at", BigInteger),
 )
 Index("ix_incident_causes_incident", incident_causes.c.incident_id)
+Index("ix_incident_causes_key", incident_causes.c.key)
 
 incident_alerts = Table(
     "incident_alerts",

@@ -265,9 +265,9 @@ def example() -> Wiring:
         *(delivery(n, state="queued", code=None, reason=None, channel="slack", address="U02••••9K") for n in range(30, 150)),
     ]  # fmt: skip
     wiring.progress.messages = {
-        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Trust IT", now, False),
-        "drill": MessageView("Email is down", "This is a drill. Reply to nobody.", "high", True, "Trust IT", now, True),
-        "hostile": MessageView(HOSTILE, HOSTILE, "low", False, HOSTILE, now, False),
+        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Trust IT", now, False, UID),
+        "drill": MessageView("Email is down", "This is a drill. Do nothing.", "high", True, "Trust IT", now, True, "drill"),
+        "hostile": MessageView(HOSTILE, HOSTILE, "low", False, HOSTILE, now, False, "hostile"),
     }  # fmt: skip
     return wiring
 

@@ -165,6 +165,29 @@ def test_dismissed_it_is_not_told_for_as_long_as_it_lasts(site: Site) -> None:
     assert len(site.incidents.page(None, 10, only_open=True)[0]) == 1
 
 
+def test_what_fails_after_a_dismissal_is_asked_about_by_itself(site: Site) -> None:
+    policy = replace(POLICY, group="mail", release=Release.APPROVE)
+    for name in ("Smtp", "Imap"):
+        site.watch(name, policy=policy)
+    site.kind.says["smtp"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    (dismissed,) = site.incidents.page(None, 10)[0]
+    site.incidents.dismiss(dismissed.uid, "nurse")
+    site.kind.says["imap"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    new, old = site.incidents.page(None, 10)[0]
+    assert [c.name for c in new.causes] == ["Imap"]
+    assert (new.state, old.uid, old.state) == ("asking", dismissed.uid, "dismissed")
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert [i.state for i in site.incidents.page(None, 10)[0]] == ["closed", "closed"]
+    assert site.told() == []
+
+
 def test_it_waits_for_approval_and_is_told_at_once_then(site: Site) -> None:
     site.watch(policy=replace(POLICY, release=Release.APPROVE))
     site.kind.says["mail"] = Verdict.FAILED

@@ -148,6 +148,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("monitor_id", "vantage", "due_at", name=op.f("uq_readings_monitor_id_vantage_due_at")),
     )
     op.create_index("ix_readings_at", "readings", ["at"], unique=False)
+    op.create_index("ix_readings_monitor", "readings", ["monitor_id", "id"], unique=False)
     op.create_table(
         "signal_rules",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -220,6 +221,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_open", name=op.f("uq_incident_causes_key_open")),
     )
     op.create_index("ix_incident_causes_incident", "incident_causes", ["incident_id"], unique=False)
+    op.create_index("ix_incident_causes_key", "incident_causes", ["key"], unique=False)
     op.create_table(
         "signal_requests",
         sa.Column("source_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
