@@ -18,6 +18,9 @@ from broadcaster.api import (
     readings,
     receipts,
     recipients,
+    rules,
+    signals,
+    sources,
     subscriptions,
     system,
 )
@@ -60,11 +63,12 @@ def create(settings: Settings | None = None, wiring: Wiring | None = None) -> Fa
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(receipts.ReceiptLane, wiring=wiring)
-    watching = (monitors, readings, maintenance, incidents, heartbeats)
+    watching = (monitors, readings, maintenance, incidents, heartbeats, signals, sources, rules)
     for module in (alerts, recipients, groups, subscriptions, receipts, *watching):
         app.include_router(module.router, prefix="/api/v1")
     for pages in (console, pwa):
         app.include_router(pages.router)
         pages.mount_static(app)
+    app.include_router(signals.pagerduty)
     app.include_router(system.router)
     return app

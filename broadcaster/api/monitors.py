@@ -389,11 +389,11 @@ def _watch(body: NewMonitor, caller: Caller, wired: Wiring) -> Watch:
         name=body.name, kind=body.kind, config=body.config, interval=body.interval_seconds, timeout=timeout,
         failures=body.failures, successes=body.successes, quorum=body.quorum, hold_down=body.hold_down_seconds,
         sign_in_pause=body.sign_in_pause_seconds, vantages=tuple(body.vantages), control=body.control,
-        policy=None if body.alert is None else _policy(body.alert, wired),
+        policy=None if body.alert is None else policy_of(body.alert, wired),
     )  # fmt: skip
 
 
-def _policy(rule: AlertRule, wired: Wiring) -> Policy:
+def policy_of(rule: AlertRule, wired: Wiring) -> Policy:
     try:
         audience = audiences.parse(rule.audience)
     except audiences.InvalidAudience as error:
@@ -423,7 +423,7 @@ def _monitor(view: MonitorView) -> Monitor:
         id=view.uid, name=watch.name, kind=watch.kind, config=dict(watch.config), secrets=list(view.secrets),
         interval_seconds=watch.interval, timeout_seconds=watch.timeout, failures=watch.failures, successes=watch.successes,
         quorum=watch.quorum, hold_down_seconds=watch.hold_down, sign_in_pause_seconds=watch.sign_in_pause,
-        vantages=list(watch.vantages), control=watch.control, alert=None if watch.policy is None else _rule(watch.policy),
+        vantages=list(watch.vantages), control=watch.control, alert=None if watch.policy is None else rule_of(watch.policy),
         created_at=rfc3339(view.created_at), paused_at=optional(view.paused_at), state=State(view.state),
         state_since=rfc3339(view.state_since), code=view.code, reason=view.reason, heard_at=optional(view.seen_at),
         in_maintenance=view.in_maintenance, looks=looks, recent=recent,
@@ -431,7 +431,7 @@ def _monitor(view: MonitorView) -> Monitor:
     )  # fmt: skip
 
 
-def _rule(policy: Policy) -> Rule:
+def rule_of(policy: Policy) -> Rule:
     (first, _), *rest = policy.steps
     return Rule(
         title=policy.title, body=policy.body, all_clear_title=policy.clear_title, all_clear_body=policy.clear_body,

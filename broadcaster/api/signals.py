@@ -18,7 +18,7 @@ from broadcaster.wiring import Wiring
 router = APIRouter(tags=["signals"])
 pagerduty = APIRouter(tags=["signals"])
 
-_BODY: Final = {
+BODY: Final = {
     "requestBody": {
         "required": True,
         "content": {"*/*": {"schema": {"description": "As the source's format has it, 1 MiB at most."}}},
@@ -51,12 +51,12 @@ class Taken(BaseModel):
     response_model=Taken,
     summary="A signal of another system",
     responses=responses(400, 401, 404, 413, 422, 429, 503),
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
 )
 async def take_signal(source_format: Format, token: Token, request: Request, wired: Wired) -> Taken:
     """Needs no API key: the address is the secret. Saying the same again is harmless."""
-    said = await run_in_threadpool(wired.signals.take, token, await _post(request), source_format)
-    return _taken(said)
+    said = await run_in_threadpool(wired.signals.take, token, await post_of(request), source_format)
+    return taken(said)
 
 
 @router.post(
@@ -65,7 +65,7 @@ async def take_signal(source_format: Format, token: Token, request: Request, wir
     response_model=Taken,
     summary="A signal of another system, with an API key",
     responses=responses(400, 401, 403, 404, 413, 422, 429, 503),
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
 )
 async def take_signal_with_key(
     request: Request,
@@ -73,12 +73,12 @@ async def take_signal_with_key(
     wired: Wired,
     source: Annotated[str, Query(min_length=1, max_length=100, pattern=r"^[^\x00]*$", description="The source's name.")],
 ) -> Taken:
-    post = await _post(request)
+    post = await post_of(request)
 
     def take() -> list[Said]:
         return wired.signals.take_named(source, post, test=caller.test)
 
-    return _taken(await run_in_threadpool(take))
+    return taken(await run_in_threadpool(take))
 
 
 @pagerduty.post(
@@ -91,12 +91,12 @@ async def take_signal_with_key(
         429: {"description": "Too many events.", "content": {"application/json": {"schema": {"type": "object"}}}},
         **responses(413, 503),
     },
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
 )  # fmt: skip
 async def enqueue(request: Request, wired: Wired) -> JSONResponse:
     """Any tool that can page PagerDuty can page us: its routing key is a source's token. Answers are PagerDuty's own
     (https://developer.pagerduty.com/docs/send-alert-event#api-response-codes--retry-logic)."""
-    post = await _post(request)
+    post = await post_of(request)
     try:
         said = await run_in_threadpool(_enqueue, wired, post)
     except TooMany as problem:
@@ -120,12 +120,12 @@ def _enqueue(wired: Wiring, post: Post) -> list[Said]:
     return wired.signals.take(key, post, "pagerduty")
 
 
-async def _post(request: Request) -> Post:
+async def post_of(request: Request) -> Post:
     """Problem documents for bodies that are too large come from ``limits``."""
     return Post({name.lower(): value for name, value in request.headers.items()}, await request.body())
 
 
-def _taken(said: list[Said]) -> Taken:
+def taken(said: list[Said]) -> Taken:
     return Taken(signals=[of(one) for one in said])
 
 
