@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import fields, findings, web, words
-from broadcaster.monitors.findings import Code, Codes, Detail, Trouble, deadline
+from broadcaster.monitors.findings import Code, Codes, Detail, Trouble, clock, deadline
 
 TITLE: Final = "Canary: please ignore"
 BODY: Final = "An automatic check that alerts arrive. There is nothing to do."
@@ -65,15 +65,15 @@ class Canary:
         self._key = key
 
     async def look(self, config: Config, circumstances: Circumstances) -> Reading:
-        began, until = asyncio.get_running_loop().time(), deadline(circumstances)
-        until = min(until, began + config.deadline)
+        began = clock()
+        until = min(deadline(circumstances), asyncio.get_running_loop().time() + config.deadline)
         try:
             async with web.Client(config.ca_certificates) as client:
                 alert = await _raise(client, config, self._key(), until)
                 view = await _follow(client, config, alert, until)
         except Trouble as trouble:
             return _own(trouble).reading(CODES)
-        latency = asyncio.get_running_loop().time() - began
+        latency = clock() - began
         return findings.well(
             CODES, f"An alert was delivered after {words.seconds(latency)}.", latency=latency,
             degraded_after=config.degraded_after, detail=_counts(view),

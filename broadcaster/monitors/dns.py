@@ -25,13 +25,13 @@ from pydantic import Field, model_validator
 
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import fields, findings, words
-from broadcaster.monitors.findings import Code, Codes, Trouble, deadline, remaining, step
+from broadcaster.monitors.findings import Code, Codes, Trouble, clock, deadline, remaining, step
 
 TRIES: Final = 3
 
 CODES: Final[Codes] = {
     **findings.WELL,
-    **findings.OURS,
+    **{name: code for name, code in findings.OURS.items() if name != "forbidden_address"},
     "nxdomain": Code(Verdict.FAILED, "The name does not exist (NXDOMAIN)."),
     "no_records": Code(Verdict.FAILED, "The name exists, but has no record of this type."),
     "servfail": Code(Verdict.FAILED, "The resolver could not find out (SERVFAIL): broken delegation, DNSSEC or servers."),
@@ -108,9 +108,9 @@ class Dns:
 
 
 async def _look(config: Config, until: float) -> Reading:
-    began = asyncio.get_running_loop().time()
+    began = clock()
     response = await _ask(config, until)
-    latency = asyncio.get_running_loop().time() - began
+    latency = clock() - began
     found = _read(config, response)
     detail = {"found": words.printable(", ".join(sorted(found)))}
     if config.expected and not matches(config.type, config.expected, found, config.match == "all"):

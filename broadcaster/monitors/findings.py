@@ -12,6 +12,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -112,6 +113,11 @@ class Trouble(Exception):
 def meanings(codes: Codes) -> Mapping[str, str]:
     """As ``Kind.codes`` wants it."""
     return {name: code.meaning for name, code in codes.items()}
+
+
+def clock() -> float:
+    """For how long things take. The loop's own clock will not do: uvloop's stands still between two rounds of the loop."""
+    return time.perf_counter()
 
 
 def deadline(circumstances: Circumstances) -> float:

@@ -1,6 +1,5 @@
 """A web page or API: does it answer with the right status and text, fast enough, with a certificate that lasts?"""
 
-import asyncio
 from typing import Annotated, Final, Literal
 
 import aiohttp
@@ -9,7 +8,7 @@ from yarl import URL
 
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import fields, findings, tls, web
-from broadcaster.monitors.findings import Code, Codes, Trouble, deadline
+from broadcaster.monitors.findings import Code, Codes, Trouble, clock, deadline
 from broadcaster.monitors.words import seconds
 
 #: Redirects that are followed, if any are.
@@ -69,7 +68,7 @@ class Http:
 
 
 async def _look(config: Config, now: float, until: float) -> Reading:
-    began = asyncio.get_running_loop().time()
+    began = clock()
     redirects = MOST_REDIRECTS if config.follow_redirects else 0
     async with web.Client(config.ca_certificates) as client, web.at("request", client, until):
         async with client.request(config.method, str(URL(config.url)), redirects=redirects) as response:
@@ -81,7 +80,7 @@ async def _look(config: Config, now: float, until: float) -> Reading:
                 )
             if config.text or config.no_text:
                 _check(config, await _text(response))
-        latency = asyncio.get_running_loop().time() - began
+        latency = clock() - began
         certificate = client.certificate
     return findings.well(
         CODES, f"The page answered in {seconds(latency)}.", latency=latency, degraded_after=config.degraded_after,

@@ -1,6 +1,5 @@
 """A server that mailboxes are read from: does it greet, encrypt, let us sign in and open a folder?"""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 from broadcaster.domain.monitor import Circumstances, Reading
 from broadcaster.monitors import fields, findings, imap_talk, oauth, tls
 from broadcaster.monitors.fields import Auth, Security
-from broadcaster.monitors.findings import Codes, Trouble, deadline
+from broadcaster.monitors.findings import Codes, Trouble, clock, deadline
 from broadcaster.monitors.words import seconds
 
 CODES: Final[Codes] = {**findings.WELL, **imap_talk.CODES, **findings.TOKENS}
@@ -62,7 +61,7 @@ class Imap:
 
     async def _look(self, config: Config, circumstances: Circumstances, until: float) -> Reading:
         secret = await oauth.secret(self._tokens, config, config.auth, config.password, until)
-        began = asyncio.get_running_loop().time()
+        began = clock()
         port = config.port or imap_talk.PORTS[config.security]
         context = tls.context(config.ca_certificates)
         detail = {}
@@ -71,7 +70,7 @@ class Imap:
             if config.auth is not Auth.NONE:
                 await talk.sign_in(config.auth, config.username or "", secret, until)
                 detail["messages"] = await talk.select(config.folder, until)
-            latency = asyncio.get_running_loop().time() - began
+            latency = clock() - began
         return findings.well(
             CODES, f"The server answered in {seconds(latency)}.", latency=latency, degraded_after=config.degraded_after,
             days=days, certificate_days=config.certificate_days, detail=detail,

@@ -11,6 +11,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.domain.monitor import Verdict
@@ -37,6 +38,7 @@ CODES: Final[Codes] = {
 }
 #: RFC 5530 §3: the server's own trouble, not our password's.
 _UNAVAILABLE: Final = re.compile(rb"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG|CONTACTADMIN)\b", re.IGNORECASE)
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LITERAL: Final = re.compile(rb"\{(\d{1,9})\+?\}$")
 
 
@@ -46,6 +48,14 @@ class Refused(Exception):
     def __init__(self, text: bytes) -> None:
         super().__init__("refused")
         self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An untagged answer without its "* ". ``text``: the server's own, literals cut out; ``literals``: those, joined."""
+
+    text: bytes
+    literals: bytes
 
 
 class Talk:
@@ -99,7 +109,7 @@ class Talk:
         """How many messages are in it."""
         async with self._step("select", until, "select_refused"):
             answer = await self._command("SELECT", _string(folder))
-        exists = [int(found[1]) for line in answer if (found := re.match(rb"(\d{1,10}) EXISTS$", line, re.IGNORECASE))]
+        exists = [int(found[1]) for each in answer if (found := re.match(rb"(\d{1,10}) EXISTS$", each.text, re.IGNORECASE))]
         return exists[-1] if exists else 0
 
     async def search(self, *criteria: bytes, until: float) -> list[int]:
@@ -107,8 +117,7 @@ class Talk:
         async with self._step("search", until):
             await self._command("NOOP")
             answer = await self._command("UID SEARCH", *criteria)
-        found = {int(n) for line in answer if line[:6].upper() == b"SEARCH" for n in line[6:].split() if n.isdigit()}
-        return sorted(found)
+        return sorted(_numbers(answer))
 
     async def header(self, uids: Sequence[int], name: str, until: float) -> dict[int, tuple[bytes, bytes]]:
         """uid -> INTERNALDATE and the raw lines of one header field; messages that went in the meantime are left out."""
@@ -118,11 +127,13 @@ class Talk:
             wanted = f"(UID INTERNALDATE BODY.PEEK[HEADER.FIELDS ({name})])".encode()
             answer = await self._command("UID FETCH", _set(uids), wanted)
         found = {}
-        for line in answer:
-            uid = re.search(rb"\bUID (\d{1,10})\b", line, re.IGNORECASE)
-            date = re.search(rb'INTERNALDATE "([^"]{1,40})"', line, re.IGNORECASE)
-            if uid and b"FETCH" in line.upper() and int(uid[1]) in uids:
-                found[int(uid[1])] = (date[1] if date else b"", line)
+        for each in answer:
+            # A sender writes what is quoted or a literal: no UID may be read from there, or it could have another deleted.
+            own = _QUOTED.sub(b'""', each.text)
+            uid = re.search(rb"\bUID (\d{1,10})\b", own, re.IGNORECASE)
+            date = re.search(rb'INTERNALDATE "([^"]{1,40})"', each.text, re.IGNORECASE)
+            if uid and b"FETCH" in own.upper() and int(uid[1]) in uids:
+                found[int(uid[1])] = (date[1] if date else b"", each.text + b"\r\n" + each.literals)
         return found
 
     async def delete(self, uids: Sequence[int], until: float) -> None:
@@ -136,8 +147,7 @@ class Talk:
                 await self._command("UID EXPUNGE", _set(uids))
                 return
             marked = await self._command("UID SEARCH", b"DELETED")
-            others = {int(n) for line in marked if line[:6].upper() == b"SEARCH" for n in line[6:].split() if n.isdigit()}
-            if others <= set(uids):
+            if _numbers(marked) <= set(uids):
                 await self._command("EXPUNGE")
 
     async def logout(self, until: float) -> None:
@@ -154,6 +164,8 @@ class Talk:
                 yield
             except Refused as error:
                 raise self._refusal(at, refused, error.text) from None
+            except ssl.SSLError:  # of a certificate it is a ValueError too
+                raise
             except (TooLong, ValueError):
                 raise Trouble("not_imap") from None
 
@@ -166,7 +178,7 @@ class Talk:
     async def _ask_capabilities(self, until: float) -> None:
         async with self._step("capability", until):
             answer = await self._command("CAPABILITY")
-        offered = [line for line in answer if line[:10].upper() == b"CAPABILITY"]
+        offered = [each.text for each in answer if each.text[:10].upper() == b"CAPABILITY"]
         self.capabilities = frozenset(b" ".join(offered).decode("ascii", "replace").upper().split())
 
     async def _authenticate(self, method: str, response: bytes) -> None:
@@ -177,8 +189,8 @@ class Talk:
         else:
             await self._command("AUTHENTICATE", method.encode(), prompted=encoded)
 
-    async def _command(self, name: str, *parts: bytes, prompted: bytes | None = None) -> list[bytes]:
-        """Sends one command; its untagged answers, literals put in place, without "* ". Raises Refused.
+    async def _command(self, name: str, *parts: bytes, prompted: bytes | None = None) -> list[Answer]:
+        """Sends one command; its untagged answers. Raises Refused.
 
         Parts that are literals ("{3}" CR LF "abc") are sent when the server asks for them. ``prompted``: the answer to the
         first "+"; any further "+" (XOAUTH2's error) is answered with an empty line, so that the refusal comes.
@@ -188,17 +200,17 @@ class Talk:
         pieces = b" ".join((tag, name.encode(), *parts)).split(b"\0")  # see _string
         self._lines.write(pieces.pop(0) + b"\r\n")
         waiting = pieces if prompted is None else [prompted, *pieces]
-        answers: list[bytes] = []
+        answers: list[Answer] = []
         size = 0
         while True:
-            line = await self._whole_line()
-            size += len(line)
+            line, literals = await self._whole_line()
+            size += len(line) + len(literals)
             if size > _MOST_BYTES or len(answers) > _MOST_LINES:
                 raise TooLong
             if line.startswith(b"+"):
                 self._lines.write((waiting.pop(0) if waiting else b"") + b"\r\n")
             elif line.startswith(b"* "):
-                answers.append(line[2:])
+                answers.append(Answer(line[2:], literals))
                 if line[2:5].upper() == b"BYE" and name != "LOGOUT":
                     raise ConnectionResetError
             elif line.startswith(tag + b" "):
@@ -209,15 +221,21 @@ class Talk:
             else:
                 raise Trouble("not_imap")
 
-    async def _whole_line(self) -> bytes:
-        """A line with its literals (RFC 3501 §4.3) in the place of their announcement."""
-        line = await self._lines.line()
+    async def _whole_line(self) -> tuple[bytes, bytes]:
+        """A line to its very end, and the literals (RFC 3501 §4.3) that were in it."""
+        line, literals = await self._lines.line(), b""
         for _ in range(16):
             announced = _LITERAL.search(line)
             if announced is None:
-                return line
-            line = line[: announced.start()] + await self._lines.exactly(int(announced[1])) + await self._lines.line()
+                return line, literals
+            literals += await self._lines.exactly(int(announced[1])) + b"\r\n"
+            line = line[: announced.start()] + await self._lines.line()
         raise TooLong
+
+
+def _numbers(answer: Sequence[Answer]) -> set[int]:
+    """UIDs of a SEARCH."""
+    return {int(n) for each in answer if each.text[:6].upper() == b"SEARCH" for n in each.text[6:].split() if n.isdigit()}
 
 
 def plain(user: str, password: str) -> bytes:

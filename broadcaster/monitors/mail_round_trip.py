@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import fields, findings, imap_talk, oauth, probes, smtp_talk, tls
 from broadcaster.monitors.fields import Auth, Security
-from broadcaster.monitors.findings import Code, Codes, Trouble, deadline, remaining
+from broadcaster.monitors.findings import Code, Codes, Trouble, clock, deadline, remaining
 from broadcaster.monitors.words import seconds
 
 CODES: Final[Codes] = {
@@ -102,7 +102,7 @@ class Config(fields.OAuth):
 
 @dataclass(slots=True)
 class _Trip:
-    """One message under way. Times on the loop's clock."""
+    """One message under way. ``began``, ``accepted``: on ``clock``; ``until``: on the loop's."""
 
     config: Config
     probe: probes.Probe
@@ -134,10 +134,9 @@ class MailRoundTrip:
         self._tokens = oauth.Tokens(clock)
 
     async def look(self, config: Config, circumstances: Circumstances) -> Reading:
-        began, until = asyncio.get_running_loop().time(), deadline(circumstances)
+        began, until = clock(), deadline(circumstances)
         sent = int(circumstances.now)
-        patience = int(config.deliver_within + circumstances.timeout) + 1
-        probe = probes.Probe(config.route, sent, sent + patience, self._token())
+        probe = probes.Probe(config.route, sent, sent + int(circumstances.timeout) + 1, self._token())
         trip = _Trip(config, probe, circumstances, until, began)
         try:
             await self._submit(trip)
@@ -167,7 +166,7 @@ class MailRoundTrip:
                 if config.smtp_auth is not Auth.NONE:
                     await talk.sign_in(config.smtp_auth, config.submission_user, secret, trip.until)
                 trip.detail["accepted_as"] = await talk.submit(config.sender, config.recipient, message, trip.until)
-                trip.accepted = asyncio.get_running_loop().time()
+                trip.accepted = clock()
         except Trouble as trouble:
             self._forget(config, trouble, config.smtp_auth)
             raise _sided(trouble, "submission", "submission_unreachable", _SUBMISSION) from None
@@ -199,12 +198,12 @@ class MailRoundTrip:
     async def _wait(self, trip: _Trip, talk: imap_talk.Talk) -> Reading:
         loop = asyncio.get_running_loop()
         reserve = min(2.0, trip.circumstances.timeout * 0.1)  # for cleaning up
-        ends = min(trip.accepted + trip.config.deliver_within, trip.until - reserve)
+        ends = min(loop.time() + trip.config.deliver_within - (clock() - trip.accepted), trip.until - reserve)
         pause, growth, longest = _POLL
         while not (found := await _arrived(trip, talk)) and (left := ends - loop.time()) > 0:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * growth, longest)
-        arrived = loop.time()
+        arrived = clock()
         waited = arrived - trip.accepted
         returned = not found and await _came_back(trip, talk)
         await _clean_up(trip, talk, found)
@@ -230,7 +229,9 @@ class MailRoundTrip:
 
 def _sided(trouble: Trouble, side: str, otherwise: str, special: dict[str, str]) -> Trouble:
     """A conversation's trouble in the words of the round trip; ``cause`` keeps the conversation's own code."""
-    code = trouble.code if trouble.code in _KEPT or trouble.code in CODES else special.get(trouble.code, otherwise)
+    if trouble.code in ("accepted_not_delivered", "returned"):
+        return trouble
+    code = trouble.code if trouble.code in _KEPT else special.get(trouble.code, otherwise)
     reason = trouble.reason
     if code == "submission_refused":
         reason = f"The server refused to take our message in ({trouble.detail.get('smtp_code', 'no code')})."
@@ -272,14 +273,13 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 
 
 async def _came_back(trip: _Trip, talk: imap_talk.Talk) -> bool:
-    """Whether a delivery status report (RFC 3464) in the mailbox speaks of our message. Unreadable: no."""
+    """Whether a delivery status report (RFC 3464 §2.3.3) in the mailbox says that our message failed. Unreadable: no."""
     since = datetime.fromtimestamp(trip.probe.sent - 86_400, UTC)
     try:
         uids = await talk.search(
-            f"SINCE {since.day}-{_MONTHS[since.month - 1]}-{since.year} TEXT".encode(),
-            imap_talk.quoted(trip.probe.token),
-            until=trip.until,
-        )
+            f"SINCE {since.day}-{_MONTHS[since.month - 1]}-{since.year}".encode(),
+            b"TEXT", imap_talk.quoted(trip.probe.token), b'TEXT "Action: failed"', until=trip.until,
+        )  # fmt: skip
         headers = await talk.header(uids[-_MOST:], "CONTENT-TYPE", trip.until)
     except Trouble:
         return False

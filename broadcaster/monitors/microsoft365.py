@@ -6,7 +6,6 @@ It tells in whose court the ball is, but it lags behind what people see: use it 
 Whatever is wrong with Graph itself says nothing about the mail: UNKNOWN.
 """
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from yarl import URL
 
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import fields, findings, oauth, web, words
-from broadcaster.monitors.findings import Code, Codes, Detail, Trouble, deadline
+from broadcaster.monitors.findings import Code, Codes, Detail, Trouble, clock, deadline
 
 PATH: Final = "/v1.0/admin/serviceAnnouncement/healthOverviews"
 #: Pages of 100 services.
@@ -98,12 +97,12 @@ class Microsoft365:
 
     async def look(self, config: Config, circumstances: Circumstances) -> Reading:
         until = deadline(circumstances)
-        began = asyncio.get_running_loop().time()
+        began = clock()
         try:
             overviews = await self._overviews(config, until)
         except Trouble as trouble:
             return _outside(trouble).reading(CODES)
-        return judge(config.services, overviews, asyncio.get_running_loop().time() - began)
+        return judge(config.services, overviews, clock() - began)
 
     async def _overviews(self, config: Config, until: float) -> list[dict[str, Any]]:
         """Every service's overview. A token that has been revoked is asked for anew, once."""

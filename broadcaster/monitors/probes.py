@@ -19,8 +19,9 @@ MARK: Final = "Mail check"
 #: Seconds after which another route's probe is nobody's any more (its monitor was changed or removed).
 ABANDONED: Final = 86_400.0
 
+#: Any white space: a long header may be folded on its way (RFC 5322 §2.2.3).
 _FORM: Final = re.compile(
-    rb"\bX-Broadcaster-Probe:\s*1 ([0-9a-f]{16}) (\d{9,12}) (\d{9,12}) ([0-9a-f]{32})\b", re.IGNORECASE
+    rb"\bX-Broadcaster-Probe:\s*1\s+([0-9a-f]{16})\s+(\d{9,12})\s+(\d{9,12})\s+([0-9a-f]{32})\b", re.IGNORECASE
 )
 
 

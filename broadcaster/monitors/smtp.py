@@ -1,6 +1,5 @@
 """A server that takes mail in: does it greet, encrypt and let us sign in? (Whether mail arrives: ``mail_round_trip``.)"""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 from broadcaster.domain.monitor import Circumstances, Reading
 from broadcaster.monitors import fields, findings, oauth, smtp_talk, tls
 from broadcaster.monitors.fields import Auth, Security
-from broadcaster.monitors.findings import Codes, Trouble, deadline
+from broadcaster.monitors.findings import Codes, Trouble, clock, deadline
 from broadcaster.monitors.words import seconds
 
 CODES: Final[Codes] = {**findings.WELL, **smtp_talk.CODES, **findings.TOKENS}
@@ -61,14 +60,14 @@ class Smtp:
 
     async def _look(self, config: Config, circumstances: Circumstances, until: float) -> Reading:
         secret = await oauth.secret(self._tokens, config, config.auth, config.password, until)
-        began = asyncio.get_running_loop().time()
+        began = clock()
         port = config.port or smtp_talk.PORTS[config.security]
         context = tls.context(config.ca_certificates)
         async with smtp_talk.talk(config.host, port, config.security, context, until, config.hidden()) as talk:
             days = talk.certificate_days(circumstances.now)
             if config.auth is not Auth.NONE:
                 await talk.sign_in(config.auth, config.username or "", secret, until)
-            latency = asyncio.get_running_loop().time() - began
+            latency = clock() - began
         return findings.well(
             CODES, f"The server answered in {seconds(latency)}.", latency=latency, degraded_after=config.degraded_after,
             days=days, certificate_days=config.certificate_days,

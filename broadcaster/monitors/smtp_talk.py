@@ -94,6 +94,8 @@ class Talk:
                 raise self._refusal(at, refused, first.code, first.message) from None
             except aiosmtplib.SMTPResponseException as error:
                 raise self._refusal(at, refused, error.code, error.message) from None
+            except ssl.SSLError:  # of a certificate it is a ValueError too
+                raise
             except (aiosmtplib.SMTPException, ValueError) as error:
                 raise _broken(error) from None
 

@@ -1,20 +1,20 @@
 """A TCP port: does it take a connection and, if asked for, say the right first words?"""
 
-import asyncio
+import socket
 from typing import Final
 
 from pydantic import Field
 
 from broadcaster.domain.monitor import Circumstances, Reading, Verdict
 from broadcaster.monitors import connecting, fields, findings, lines, words
-from broadcaster.monitors.findings import Code, Codes, Trouble, deadline, step
+from broadcaster.monitors.findings import Code, Codes, Trouble, clock, deadline, step
 
 #: Bytes of a banner that are read; a server may never stop talking.
 LONGEST: Final = 4096
 
 CODES: Final[Codes] = {
     **findings.WELL,
-    **findings.CONNECTING,
+    **{name: code for name, code in findings.CONNECTING.items() if name != "no_answer"},
     "no_banner": Code(Verdict.FAILED, "The server took the connection, but said nothing."),
     "wrong_banner": Code(Verdict.FAILED, "The server's first words are not the expected ones."),
 }
@@ -45,26 +45,28 @@ class Tcp:
 
 
 async def _look(config: Config, until: float) -> Reading:
-    began = asyncio.get_running_loop().time()
+    began = clock()
     sock = await connecting.connect(config.host, config.port, until)
     if config.banner is None:
         sock.close()
     else:
-        async with step("banner", until):
-            await _banner(await lines.over(sock), config.banner.encode(), until)
-    latency = asyncio.get_running_loop().time() - began
+        await _banner(sock, config.banner.encode(), until)
+    latency = clock() - began
     return findings.well(
         CODES, f"The server answered in {words.seconds(latency)}.", latency=latency, degraded_after=config.degraded_after
     )
 
 
-async def _banner(connection: lines.Lines, wanted: bytes, until: float) -> None:
+async def _banner(sock: socket.socket, wanted: bytes, until: float) -> None:
     """Raises Trouble where the server does not say it by ``until``."""
-    said = b""
+    async with step("banner", until):
+        connection = await lines.over(sock)
     try:
-        async with asyncio.timeout_at(until):
+        async with step("banner", until):
             said = await connection.until(wanted, LONGEST)
-    except TimeoutError:
+    except Trouble as trouble:
+        if trouble.code != "no_answer":
+            raise
         said = connection.seen()
     finally:
         connection.close()

@@ -7,11 +7,10 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-from aiohttp.client import _RequestContextManager
 
 from broadcaster.monitors import connecting, findings, tls
 from broadcaster.monitors.findings import Trouble
@@ -57,7 +56,9 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    def request(self, method: str, url: str, *, redirects: int = 0, **options: Any) -> _RequestContextManager:
+    def request(
+        self, method: str, url: str, *, redirects: int = 0, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Follows at most ``redirects`` redirects; with 0 a redirect is an answer like any other."""
         return self._session.request(method, url, allow_redirects=redirects > 0, max_redirects=redirects + 1, **options)
 
