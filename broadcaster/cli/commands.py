@@ -15,12 +15,15 @@ from rich.table import Column, Table
 
 from broadcaster import __version__
 from broadcaster.channels.push import generate_vapid
-from broadcaster.cli import client as api
-from broadcaster.cli import embedded
+from broadcaster.cli import embedded, incidents, monitors
 from broadcaster.cli.demo import run_demo
 from broadcaster.cli.doctor import examine
 from broadcaster.cli.links import enter_link
 from broadcaster.cli.progress import follow, import_file, show_status
+from broadcaster.cli.shared import as_json, out
+from broadcaster.cli.shared import client_of as _client
+from broadcaster.cli.shared import say as _say
+from broadcaster.cli.shared import settings_of as _settings
 from broadcaster.cli.supervisor import Busy, FailedToStart
 from broadcaster.domain.errors import Problem
 from broadcaster.domain.messages import Severity
@@ -36,9 +39,6 @@ from broadcaster.wiring import (
     Wiring,
     configure_log,
 )
-
-out = Console()
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 
 def main() -> NoReturn:
@@ -82,17 +82,8 @@ def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
     context.obj = {"settings": Settings(), "url": url, "key": api_key}
 
 
-def _settings(context: click.Context) -> Settings:
-    settings: Settings = context.obj["settings"]
-    return settings
-
-
-def _client(context: click.Context) -> api.Client:
-    return api.connect(_settings(context), context.obj["url"], context.obj["key"])
-
-
-def _say(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+for group in (monitors.monitors, incidents.incidents, incidents.maintenance):
+    cli.add_command(group)
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -428,7 +419,15 @@ def keys() -> None:
 
 @keys.command(name="create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice([s.value for s in Scope]), required=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([s.value for s in Scope]),
+    required=True,
+    help="What it may do; repeat for more. To run monitors: monitors:read, monitors:write, and alerts:send to decide about "
+    "incidents. For another system's alerts: signals:send.",
+)
 @click.option("--test", is_flag=True, help="A key whose alerts reach the sandbox only.")
 @as_json
 @click.pass_context

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import requests
 
 from broadcaster.domain.monitor import Verdict
+from broadcaster.queue import WakeUps
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.store import migrate
@@ -104,6 +106,7 @@ def desk(folder: Path, database_url: str = "", **changes: str) -> Iterator[Desk]
     }  # fmt: skip
     given = {name.removeprefix("BROADCASTER_").lower(): value for name, value in environment.items()}
     wiring = Wired(Settings(**given))  # type: ignore[arg-type] # texts, as in the environment
+    vars(wiring)["wake_ups"] = mock.create_autospec(WakeUps, instance=True)  # there is no Redis, and nobody to be woken
     migrate.upgrade(wiring.database)
     log = folder / "api.log"
     with log.open("wb") as file:
@@ -117,7 +120,6 @@ def desk(folder: Path, database_url: str = "", **changes: str) -> Iterator[Desk]
     finally:
         process.terminate()
         process.wait(20)
-        wiring.wake_ups.close()
         wiring.database.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from broadcaster import wiring
 from broadcaster.domain.monitor import Verdict
 from tests.api.test_keys_and_errors import problem
 from tests.monitoring.rig import PASSWORD, PUBLIC, TELL, Desk
@@ -164,7 +165,7 @@ def test_readings_and_changes_page_by_page_and_as_a_sheet(desk: Desk) -> None:
     assert asked.json()["items"] == changes
 
 
-def test_a_sheet_has_every_reading_and_no_formula(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_has_every_reading_and_no_formula(desk: Desk) -> None:
     made = desk.watch(config={"host": "h", "reason": EVIL_REASON})
     for _ in range(7):
         desk.look(made)
@@ -344,6 +345,11 @@ def test_a_token_that_is_none_is_404_and_stands_in_no_log(desk: Desk) -> None:
         problem(desk.call(method, "heartbeats/invented-by-somebody", key=""), 404)
     assert desk.call("HEAD", "heartbeats/invented-by-somebody", key="").status_code == 404
     assert "invented-by-somebody" not in desk.log.read_text()
+
+
+def test_the_last_net_of_the_log_knows_secret_addresses() -> None:
+    line = wiring._mask(None, "", '{"path": "/api/v1/heartbeats/s3cret-t0ken", "at": "/api/v1/signals/s3cret-t0ken?x=1"}')
+    assert line == '{"path": "/api/v1/heartbeats/…", "at": "/api/v1/signals/…"}'
 
 
 def test_a_heartbeat_that_comes_too_often_is_told_so_and_harms_no_other(desk: Desk) -> None:
