@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from broadcaster.domain.messages import Severity
 
@@ -46,6 +46,14 @@ class Post:
 class NotThisFormat(ValueError):
     """The body is not what the format says; the text says what is wrong and where (RFC 6901 pointer or XPath), in one
     sentence that never repeats more than 40 characters of the body."""
+
+
+@runtime_checkable
+class TakesOptions(Protocol):
+    """A format that a source can be adjusted to."""
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raises NotThisFormat, naming the option: when they are entered, not when the first alert comes."""
 
 
 class Format(Protocol):

@@ -1,1 +1,4 @@
-"""Turns one foreign alert format into signals; pure functions."""
+"""Reads what other systems send and says it in our words: one module per foreign format, pure functions only.
+
+``formats`` names them all. ``trees`` (JSON), ``elements`` (XML), ``times``, ``texts`` and ``signals`` are what they share.
+"""

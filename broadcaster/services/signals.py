@@ -24,11 +24,12 @@ from uuid_utils import uuid7
 from broadcaster.domain.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
 from broadcaster.domain.matching import Match
 from broadcaster.domain.policy import Policy
-from broadcaster.domain.signal import Format, NotThisFormat, Post, Signal, Status
+from broadcaster.domain.signal import Format, NotThisFormat, Post, Signal, Status, TakesOptions
 from broadcaster.services.alerts import Alerts
 from broadcaster.services.incidents import Cause, Incidents, check_policy
 from broadcaster.services.keys import RequestRate
 from broadcaster.services.sealing import Sealer
+from broadcaster.store import incidents as incident_store
 from broadcaster.store import signals as store
 from broadcaster.store.database import Database, read_clock
 
@@ -178,11 +179,12 @@ class Signals:
         rules = [_rule(row) for row in store.rules(connection)]
         numbers = {row.uid: row.id for row in store.rules(connection)}
         known = store.known(connection, source.id, [s.key for s in signals])
+        raised = incident_store.open_keys(connection, [_key(source, s) for s in signals])
         now = read_clock(connection)
         said, rows = [], []
         for signal in signals:
             before = known.get(signal.key)
-            found = _decide(signal, before, source.name, rules)
+            found = _decide(signal, before, source.name, rules, raised=_key(source, signal) in raised)
             said.append(found[0])
             if found[0].what != "stale":
                 rows.append(_row(source, signal, None if found[1] is None else numbers[found[1].uid], now))
@@ -247,7 +249,10 @@ class Signals:
                 raise Invalid(f"This is not what {self.formats[source.format].label} sends: {error}") from None
             latest = {s.key: s for s in signals}
             known = store.known(connection, source.id, list(latest), lock=False)
-        return [_decide(signal, known.get(signal.key), source.name, rules)[0] for signal in latest.values()]
+            raised = incident_store.open_keys(connection, [_key(source, s) for s in latest.values()])
+        return [
+            _decide(s, known.get(s.key), source.name, rules, raised=_key(source, s) in raised)[0] for s in latest.values()
+        ]
 
     # ---- sources -----------------------------------------------------------------------------------------------
 
@@ -264,6 +269,7 @@ class Signals:
         """The source, and the token of its address, which is never shown again. Raises Invalid, Conflict."""
         if format_name not in self.formats:
             raise Invalid(f"format: must be one of {', '.join(sorted(self.formats))}.")
+        self._check_options(self.formats[format_name], options)
         if signing is not None:
             _signing_key(signing)
         token, uid = secrets.token_urlsafe(24), str(uuid7())
@@ -283,6 +289,16 @@ class Signals:
         except IntegrityError:
             raise Conflict("There is a source with this name already.") from None
         return self.source(uid), token
+
+    @staticmethod
+    def _check_options(chosen: Format, options: Mapping[str, str]) -> None:
+        if options and not isinstance(chosen, TakesOptions):
+            raise Invalid(f"options: {chosen.label} takes none.")
+        if isinstance(chosen, TakesOptions):
+            try:
+                chosen.check(options)
+            except NotThisFormat as error:
+                raise Invalid(f"options: {error}") from None
 
     def sources(self) -> list[SourceView]:
         """By name."""
@@ -381,22 +397,23 @@ class Signals:
         }  # fmt: skip
 
 
-def _decide(signal: Signal, before: Row[Any] | None, source: str, rules: Sequence[RuleView]) -> tuple[Said, RuleView | None]:
-    """What a signal does, given what its source said of the same thing before."""
+def _decide(
+    signal: Signal, before: Row[Any] | None, source: str, rules: Sequence[RuleView], *, raised: bool
+) -> tuple[Said, RuleView | None]:
+    """What a signal does, given what its source said of the same thing before, and whether that is raised."""
     view = next((v for v in rules if v.rule.match.means(signal, source)), None)
     name = None if view is None else view.rule.name
-    lasted = before is not None and before.status != Status.RESOLVED
     if before is not None and signal.at is not None and before.said_at is not None and signal.at * 1000 < before.said_at:
         return Said(signal, name, "stale"), view  # it comes late, or is played again
     if signal.status is Status.RESOLVED:
-        return Said(signal, name, "clear" if lasted else "nothing_to_clear"), view
+        return Said(signal, name, "clear" if raised else "nothing_to_clear"), view
     if signal.status is Status.ACKNOWLEDGED:
         return Said(signal, name, "acknowledge"), view
     if view is None:
         return Said(signal, None, "no_rule"), None
     if view.rule.policy is None:
         return Said(signal, name, "drop"), view
-    return Said(signal, name, "go_on" if lasted else "raise"), view
+    return Said(signal, name, "go_on" if raised else "raise"), view
 
 
 def _row(source: Row[Any], signal: Signal, rule: int | None, now: int) -> dict[str, Any]:
