@@ -60,6 +60,7 @@ SANDBOX_NOTIFY_API_KEY: Final = "sandbox-5a5a5a5a-5a5a-4a5a-8a5a-5a5a5a5a5a5a-5a
 SANDBOX_NOTIFY_TEMPLATE_ID: Final = "5a5a5a5a-0000-4000-8000-000000000001"
 SANDBOX_NOTIFY_CALLBACK_TOKEN: Final = "sandbox-receipts-5a4db0c5"  # noqa: S105 - public
 SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 - public
+HEARTBEATS_PER_MINUTE: Final = 300  # of one address; a monitor looks once a second at most
 _WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
 _BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
 _DELIVERIES: Final = Gauge("broadcaster_deliveries", "Deliveries of all alerts, by state", ["channel", "state"])
@@ -138,6 +139,10 @@ class Wiring:
     @cached_property
     def request_rate(self) -> RequestRate:
         return RequestRate(self.settings.rate_limit_per_minute)
+
+    @cached_property
+    def heartbeat_rate(self) -> RequestRate:
+        return RequestRate(HEARTBEATS_PER_MINUTE)
 
     @cached_property
     def directory(self) -> Directory:
@@ -422,14 +427,14 @@ def _kept(path: Path, make: Callable[[], str]) -> bytes:
 
 
 _NUMBER: Final = re.compile(
-    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/console/enter/|/m/|[?&]d=)[^\s\"'&]+"
+    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/console/enter/|/m/|/heartbeats/|/signals/|[?&]d=)[^\s\"'&]+"
 )
 
 
 def configure_log(settings: Settings) -> None:
     """Log lines are events with fields, on stderr; the standard library's loggers go the same way.
 
-    A last net masks phone numbers, keys and signed links wherever they stand; the first is not to log them.
+    A last net masks phone numbers, keys and secret addresses wherever they stand; the first is not to log them.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,14 +1,17 @@
 """Monitors as people make them: create, read, change, pause, delete, try out; maintenance, heartbeats and history."""
 
+import asyncio
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
 from uuid_utils import uuid7
@@ -18,8 +21,9 @@ from broadcaster.domain.monitor import Circumstances, Kind, Reading, Verdict
 from broadcaster.domain.policy import Policy
 from broadcaster.services.alerts import Alerts
 from broadcaster.services.incidents import Incidents, check_policy
-from broadcaster.services.sealing import Sealer
-from broadcaster.services.secretive import sealed, split
+from broadcaster.services.looking import GRACE
+from broadcaster.services.sealing import SealBroken, Sealer
+from broadcaster.services.secretive import filled, sealed, split
 from broadcaster.store import monitors as store
 from broadcaster.store.database import Database, read_clock
 
@@ -104,10 +108,11 @@ class MonitorView:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Maintenance: nothing is raised. ``monitor`` None: of no monitor. Times in ms since the epoch."""
+    """Maintenance: nothing is raised of ``monitor``; None: of no monitor. Times in ms since the epoch."""
 
     uid: str
     monitor: str | None
+    name: str | None  # the monitor's
     from_at: int
     until_at: int
     note: str
@@ -147,8 +152,9 @@ class Monitors:
         return self.get(uid), token
 
     def replace(self, uid: str, watch: Watch, *, keep_secrets: bool) -> MonitorView:
-        """The whole of it anew; it begins afresh. ``keep_secrets``: of a config that is otherwise the same they stay, so
-        that nobody can have them sent to another host. Raises NotFound, Invalid, Conflict."""
+        """The whole of it anew; it begins afresh. ``keep_secrets``: those that are left out of a config that is otherwise
+        the same stay; of one that is not they must be given again, so that nobody can have them sent to another host.
+        Raises NotFound, Invalid, Conflict."""
         with self._database.read() as connection:
             old = _found(store.by_uid(connection, uid))
         if old.kind != watch.kind:
@@ -204,21 +210,29 @@ class Monitors:
     async def try_out(self, kind: str, config: Mapping[str, Any], timeout: float) -> Reading:
         """One look with this config from here, of which nothing is kept. Raises Invalid."""
         parsed = self._parse(kind, config)
-        with self._database.read() as connection:
-            now = read_clock(connection) / 1000
+        now = time.time()  # this runs on the server's own loop, which must not wait for a database
         circumstances = Circumstances(due=now, now=now, timeout=timeout, since=now)
         try:
-            return await self.kinds[kind].look(parsed, circumstances)
+            return await asyncio.wait_for(self.kinds[kind].look(parsed, circumstances), timeout + GRACE)
         except TimeoutError:
             return Reading(Verdict.FAILED, "timeout", f"It did not answer within {timeout:g} s.", timeout)
+        except Exception as error:  # noqa: BLE001 - as in looking: a fault of a kind's is a reading
+            log.error("monitors.bug", kind=kind, error=type(error).__name__, exc_info=error)
+            return Reading(Verdict.UNKNOWN, "bug", "A fault of our own while looking; see the log.")
+
+    def called(self, token: str) -> str:
+        """The monitor that this token is of. Raises NotFound."""
+        with self._database.read() as connection:
+            row = store.by_ping(connection, _hash(token))
+        if row is None:
+            raise NotFound("There is no heartbeat with this address.")
+        return str(row.uid)
 
     def heard(self, token: str) -> None:
         """A heartbeat. Raises NotFound."""
+        uid = self.called(token)  # anybody may call: only a token that holds is worth SQLite's write lock
         with self._database.write() as connection:
-            row = store.by_ping(connection, _hash(token))
-            if row is None:
-                raise NotFound("There is no heartbeat with this address.")
-            store.heard(connection, row.id)
+            store.heard(connection, _found(store.by_uid(connection, uid)).id)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -227,10 +241,10 @@ class Monitors:
         with self._database.read() as connection:
             return self._views(connection, [_found(store.by_uid(connection, uid))])[0]
 
-    def page(self, cursor: int | None, limit: int) -> tuple[list[MonitorView], int | None]:
-        """In the order of their making, and the cursor of the next page."""
+    def page(self, cursor: int | None, limit: int, name: str | None = None) -> tuple[list[MonitorView], int | None]:
+        """In the order of their making (only the one of this name), and the cursor of the next page."""
         with self._database.read() as connection:
-            rows = store.page(connection, after=cursor or 0, limit=limit)
+            rows = store.page(connection, after=cursor or 0, limit=limit, name=name)
             return self._views(connection, rows), rows[-1].id if len(rows) == limit else None
 
     def readings(self, uid: str, cursor: int | None, limit: int) -> tuple[list[Seen], int | None]:
@@ -266,17 +280,19 @@ class Monitors:
                     "note": note, "created_by": by,
                 },
             )  # fmt: skip
-        return Window(uid, monitor, begins, until_at, note)
+        return Window(uid, monitor, None if row is None else row.name, begins, until_at, note)
 
     def windows(self) -> list[Window]:
         """What is or will be, and the last that were."""
         with self._database.read() as connection:
             rows = store.maintenance_page(connection, 100)
             known = store.by_ids(connection, [row.monitor_id for row in rows if row.monitor_id is not None])
-        return [
-            Window(r.uid, None if r.monitor_id is None else known[r.monitor_id].uid, r.from_at, r.until_at, r.note)
-            for r in rows
-        ]
+        found = []
+        for row in rows:
+            monitor = None if row.monitor_id is None else known[row.monitor_id]
+            uid, name = (None, None) if monitor is None else (monitor.uid, monitor.name)
+            found.append(Window(row.uid, uid, name, row.from_at, row.until_at, row.note))
+        return found
 
     def end_window(self, uid: str) -> None:
         """It is over now. Raises NotFound."""
@@ -287,12 +303,8 @@ class Monitors:
     # ---- rows --------------------------------------------------------------------------------------------------
 
     def _values(self, watch: Watch, old: Row[Any] | None = None) -> dict[str, Any]:
-        given = dict(watch.config)
-        if old is not None and given == json.loads(old.config):
-            plain, kept = given, old.secrets
-        else:
-            plain, found = split(self._parse(watch.kind, given))
-            kept = sealed(found, self._sealer)
+        plain, found = self._settings(watch, old)
+        kept = sealed(found, self._sealer)
         _check_times(watch)
         if watch.policy is not None:
             check_policy(self._alerts, watch.policy)
@@ -304,6 +316,29 @@ class Monitors:
             "control": watch.control, "policy": None if watch.policy is None else json.dumps(watch.policy.to_json()),
         }  # fmt: skip
 
+    def _settings(self, watch: Watch, old: Row[Any] | None) -> tuple[dict[str, Any], dict[str, str]]:
+        """(what may be read, secrets by JSON pointer), with those of ``old`` that are left out and may stay."""
+        kept = {} if old is None else self._secrets(old)
+        whole, left_out = filled(watch.config, kept)
+        if old is not None and left_out:
+            try:
+                plain, found = split(self._parse(watch.kind, whole))
+            except Invalid:  # they have no place in it any more, or it is at fault anyhow: it is judged as it was given
+                return split(self._parse(watch.kind, watch.config))
+            if plain != json.loads(old.config):
+                names = ", ".join(pointer[1:].replace("/", ".") for pointer in left_out)
+                raise Invalid(f"config: it has changed, so that its secrets must be given again (or be null): {names}.")
+            return plain, found
+        return split(self._parse(watch.kind, watch.config))
+
+    def _secrets(self, row: Row[Any]) -> dict[str, str]:
+        """By JSON pointer. None where they cannot be read any more: such a monitor can still be seen, and mended."""
+        try:
+            found: dict[str, str] = json.loads(self._sealer.open(row.secrets)) if row.secrets else {}
+        except SealBroken:
+            return {}
+        return found
+
     def _parse(self, kind: str, config: Mapping[str, Any]) -> BaseModel:
         """Raises Invalid, whose words never repeat what was given: it may be a password."""
         if kind not in self.kinds:
@@ -311,8 +346,8 @@ class Monitors:
         try:
             parsed: BaseModel = self.kinds[kind].config.model_validate(dict(config))
         except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False, include_context=False)
-            places = [".".join(["config", *(str(part) for part in fault["loc"])]) + f": {fault['msg']}" for fault in faults]
+            faults = error.errors(include_input=False, include_url=False)
+            places = [".".join(["config", *(str(part) for part in fault["loc"])]) + f": {_fault(fault)}" for fault in faults]
             raise Invalid("; ".join(places[:10])) from None
         return parsed
 
@@ -330,7 +365,7 @@ class Monitors:
             vantages=tuple(look.vantage for look in looks), control=row.control,
             policy=Policy.from_json(json.loads(row.policy)) if row.policy else None,
         )  # fmt: skip
-        kept = tuple(json.loads(self._sealer.open(row.secrets))) if row.secrets else ()
+        kept = tuple(self._secrets(row))
         names = ("failed", "degraded", "ok", "working", "unknown")
         views = [
             VantageView(v.vantage, v.next_at, v.last_at, v.holds, {name: getattr(v, f"n_{name}") for name in names})
@@ -348,6 +383,13 @@ def _check_times(watch: Watch) -> None:
         raise Invalid(f"quorum: there are {len(watch.vantages)} vantages only.")
     if len(set(watch.vantages)) < len(watch.vantages):
         raise Invalid("vantages: each once.")
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """What is wrong, without what was given: one of pydantic's sentences repeats it."""
+    if fault["type"] == "union_tag_invalid":
+        return f"Must be one of {fault['ctx']['expected_tags']}"
+    return fault["msg"]
 
 
 def _seen(row: Row[Any]) -> Seen:

@@ -56,8 +56,9 @@ def by_ping(connection: Connection, digest: str) -> Row[Any] | None:
     return connection.execute(select(monitors).where(monitors.c.ping_hash == digest, LIVE)).one_or_none()
 
 
-def page(connection: Connection, *, after: int, limit: int) -> list[Row[Any]]:
-    return list(connection.execute(select(monitors).where(LIVE, monitors.c.id > after).order_by(monitors.c.id).limit(limit)))
+def page(connection: Connection, *, after: int, limit: int, name: str | None = None) -> list[Row[Any]]:
+    query = select(monitors).where(LIVE, monitors.c.id > after).order_by(monitors.c.id).limit(limit)
+    return list(connection.execute(query if name is None else query.where(monitors.c.name == name)))
 
 
 def change(connection: Connection, monitor: int, values: Mapping[str, Any]) -> None:
