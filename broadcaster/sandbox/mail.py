@@ -7,28 +7,20 @@ by `GET /_sandbox/mail`, with all else that a client has to know. Faults are in 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-from broadcaster.sandbox import credentials, mail_imap, mail_smtp
+from broadcaster.sandbox import credentials, mail_certificate, mail_imap, mail_smtp
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.mail_post import Post
 from broadcaster.sandbox.mail_wire import Wire
 
 MOST_CONVERSATIONS: Final = 200
 """At one time, of each server."""
-_CERTIFICATE_DAYS: Final = 90
 _Serve = Callable[[Wire], Awaitable[None]]
 
 
@@ -141,35 +133,9 @@ class _Door:
 
 def _certify(context: ssl.SSLContext, host: str) -> str:
     """Gives the context a key and a certificate of its own; the certificate as PEM. The key is nowhere else."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail sandbox")])
-    now = datetime.now(UTC)
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), _general_name(host)]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=_CERTIFICATE_DAYS))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = certificate.public_bytes(serialization.Encoding.PEM).decode()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    certificate, key = mail_certificate.make(host)
     with tempfile.TemporaryDirectory(prefix="sandbox-mail-") as folder:  # ssl reads files only; the folder is ours alone
         file = Path(folder) / "both.pem"
-        file.write_text(public + private)
+        file.write_text(certificate + key)
         context.load_cert_chain(file)
-    return public
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    return certificate
