@@ -22,7 +22,9 @@ def printable(text: str | bytes, hide: Iterable[str] = ()) -> str:
 
 
 def seconds(value: float) -> str:
-    """A length of time as people say it: "0.4 s", "12 s", "3 min", "2 h"."""
+    """A length of time as people say it: "31 ms", "0.4 s", "12 s", "3 min", "2 h"."""
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
     if value < 10:
         return f"{value:.1f} s"
     if value < 120:
