@@ -19,7 +19,7 @@ from broadcaster.domain.messages import Severity
 from broadcaster.domain.monitor import Verdict
 from broadcaster.domain.policy import Policy, Release
 from broadcaster.services.alerts import Step, steps_of
-from broadcaster.services.keys import Caller
+from broadcaster.services.keys import Caller, Scope
 from broadcaster.services.monitors import MonitorView, Watch
 from broadcaster.wiring import Wiring
 
@@ -382,18 +382,20 @@ def resume_monitor(monitor_id: MonitorId, _caller: CanWriteMonitors, wired: Wire
 
 
 def _watch(body: NewMonitor, caller: Caller, wired: Wiring) -> Watch:
-    if body.alert is not None and caller.test and not wired.sandbox_only:
-        raise Forbidden("What a monitor tells is told for real, which a test key may not do. Use a live key, or alert null.")
     timeout = min(_TIMEOUT, body.interval_seconds) if body.timeout_seconds is None else body.timeout_seconds
     return Watch(
         name=body.name, kind=body.kind, config=body.config, interval=body.interval_seconds, timeout=timeout,
         failures=body.failures, successes=body.successes, quorum=body.quorum, hold_down=body.hold_down_seconds,
         sign_in_pause=body.sign_in_pause_seconds, vantages=tuple(body.vantages), control=body.control,
-        policy=None if body.alert is None else policy_of(body.alert, wired),
+        policy=None if body.alert is None else policy_of(body.alert, caller, wired),
     )  # fmt: skip
 
 
-def policy_of(rule: AlertRule, wired: Wiring) -> Policy:
+def policy_of(rule: AlertRule, caller: Caller, wired: Wiring) -> Policy:
+    """Whoever says what is told, and to whom, sends it: so does its key have to be one that may. Raises Forbidden, Invalid."""
+    caller.must_have(Scope.ALERTS_SEND)
+    if caller.test and not wired.sandbox_only:
+        raise Forbidden("This would be told for real, which a test key may not do. Use a live key, or alert null.")
     try:
         audience = audiences.parse(rule.audience)
     except audiences.InvalidAudience as error:

@@ -14,6 +14,7 @@ from broadcaster.domain.matching import LONGEST_PATTERN, Match
 from broadcaster.domain.messages import Severity
 from broadcaster.domain.policy import BODY, TITLE
 from broadcaster.services import signals as service
+from broadcaster.services.keys import Caller
 from broadcaster.wiring import Wiring
 
 router = APIRouter(tags=["signals"])
@@ -97,8 +98,8 @@ def list_rules(_caller: CanReadMonitors, wired: Wired) -> SignalRules:
     summary="Add a rule",
     responses=responses(400, 401, 403, 409, 422, 429, 503),
 )
-def add_rule(body: NewRule, response: Response, _caller: CanWriteMonitors, wired: Wired) -> SignalRule:
-    view = wired.signals.add_rule(_rule(body, wired), body.position)
+def add_rule(body: NewRule, response: Response, caller: CanWriteMonitors, wired: Wired) -> SignalRule:
+    view = wired.signals.add_rule(_rule(body, caller, wired), body.position)
     response.headers["Location"] = f"/api/v1/signal-rules/{view.uid}"
     return _shown(view)
 
@@ -119,8 +120,8 @@ def get_rule(rule_id: RuleId, _caller: CanReadMonitors, wired: Wired) -> SignalR
     summary="A rule anew",
     responses=responses(400, 401, 403, 404, 422, 429, 503),
 )
-def replace_rule(rule_id: RuleId, body: NewRule, _caller: CanWriteMonitors, wired: Wired) -> SignalRule:
-    return _shown(wired.signals.replace_rule(rule_id, _rule(body, wired), body.position))
+def replace_rule(rule_id: RuleId, body: NewRule, caller: CanWriteMonitors, wired: Wired) -> SignalRule:
+    return _shown(wired.signals.replace_rule(rule_id, _rule(body, caller, wired), body.position))
 
 
 @router.delete(
@@ -136,9 +137,9 @@ def delete_rule(rule_id: RuleId, _caller: CanWriteMonitors, wired: Wired) -> Res
     return Response(status_code=204)
 
 
-def _rule(body: NewRule, wired: Wiring) -> service.Rule:
+def _rule(body: NewRule, caller: Caller, wired: Wiring) -> service.Rule:
     match = Match(tuple(body.match.sources), tuple(body.match.severities), dict(body.match.labels), body.match.text)
-    policy = None if body.alert is None else policy_of(body.alert, wired)
+    policy = None if body.alert is None else policy_of(body.alert, caller, wired)
     return service.Rule(body.name, match, policy, body.severity_of_signal, tuple(body.group_by))
 
 

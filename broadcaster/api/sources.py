@@ -13,6 +13,7 @@ from broadcaster.api.problems import responses
 from broadcaster.api.recipients import Text
 from broadcaster.api.signals import BODY, Taken, post_of, taken
 from broadcaster.api.times import optional, rfc3339
+from broadcaster.domain.errors import Forbidden
 from broadcaster.services.signals import PER_MINUTE, SourceView
 from broadcaster.wiring import Wiring
 
@@ -110,7 +111,9 @@ def list_formats(_caller: CanReadMonitors, wired: Wired) -> SignalFormats:
     summary="Take signals from a system",
     responses=responses(400, 401, 403, 409, 422, 429, 503),
 )
-def create_source(body: NewSource, response: Response, _caller: CanWriteMonitors, wired: Wired) -> CreatedSource:
+def create_source(body: NewSource, response: Response, caller: CanWriteMonitors, wired: Wired) -> CreatedSource:
+    if caller.test and not (body.test or wired.sandbox_only):
+        raise Forbidden("What a source says is told for real, which a test key may not do. Use a live key, or test true.")
     signing = body.signing_secret.get_secret_value() if body.signing_secret else None
     view, token = wired.signals.create_source(
         body.name, body.format, body.options, per_minute=body.requests_per_minute, test=body.test, signing=signing

@@ -1,5 +1,6 @@
 """A TCP port: does it take a connection and, if asked for, say the right first words?"""
 
+import asyncio
 import socket
 from typing import Final
 

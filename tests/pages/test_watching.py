@@ -264,11 +264,11 @@ def test_maintenance_without_a_reason_or_for_ever_is_refused(
 def test_maintenance_is_shown_and_ended_but_not_that_of_all_monitors(site: Site, browser: requests.Session) -> None:
     begun, ends = now() - MINUTE, now() + 30 * MINUTE
     site.wiring.monitors.maintenance = [
-        Window("mine", "down", begun, ends, HOSTILE),
-        Window("later", "down", ends, ends + MINUTE, "second part"),
-        Window("all", None, begun, ends, "the whole site"),
-        Window("old", "down", begun - 9 * MINUTE, begun, "long past"),
-        Window("others", "well", begun, ends, "of another"),
+        Window("mine", "down", None, begun, ends, HOSTILE),
+        Window("later", "down", None, ends, ends + MINUTE, "second part"),
+        Window("all", None, None, begun, ends, "the whole site"),
+        Window("old", "down", None, begun - 9 * MINUTE, begun, "long past"),
+        Window("others", "well", None, begun, ends, "of another"),
     ]
     answer = browser.get(f"{site.url}/console/monitors/down")
     text = read(answer)

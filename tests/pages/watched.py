@@ -181,7 +181,7 @@ class Monitors:
 
     def add_window(self, monitor: str | None, from_at: int | None, until_at: int, note: str, by: str) -> Window:
         self.done.append(("maintenance", monitor, until_at, note, by))
-        self.maintenance.append(Window("w1", monitor, until_at - 3_600_000, until_at, note))
+        self.maintenance.append(Window("w1", monitor, None, until_at - 3_600_000, until_at, note))
         return self.maintenance[-1]
 
     def end_window(self, uid: str) -> None:
