@@ -392,7 +392,7 @@ def _watch(body: NewMonitor, caller: Caller, wired: Wiring) -> Watch:
 
 
 def policy_of(rule: AlertRule, caller: Caller, wired: Wiring) -> Policy:
-    """Whoever says what is told, and to whom, sends it: so does its key have to be one that may. Raises Forbidden, Invalid."""
+    """Whoever says what is told, and to whom, sends it: the key must be one that may. Raises Forbidden, Invalid."""
     caller.must_have(Scope.ALERTS_SEND)
     if caller.test and not wired.sandbox_only:
         raise Forbidden("This would be told for real, which a test key may not do. Use a live key, or alert null.")
