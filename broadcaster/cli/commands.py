@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from broadcaster import __version__
 from broadcaster.channels.push import generate_vapid
-from broadcaster.cli import embedded, incidents, monitors
+from broadcaster.cli import embedded, incidents, monitors, signals
 from broadcaster.cli.demo import run_demo
 from broadcaster.cli.doctor import examine
 from broadcaster.cli.links import enter_link
@@ -82,7 +82,7 @@ def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
     context.obj = {"settings": Settings(), "url": url, "key": api_key}
 
 
-for group in (monitors.monitors, incidents.incidents, incidents.maintenance):
+for group in (monitors.monitors, incidents.incidents, incidents.maintenance, signals.sources, signals.rules):
     cli.add_command(group)
 
 

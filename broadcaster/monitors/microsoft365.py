@@ -26,8 +26,10 @@ _UNKNOWN: Final = Verdict.UNKNOWN
 CODES: Final[Codes] = {
     "ok": Code(Verdict.OK, "Microsoft reports no trouble."),
     "service_interruption": Code(Verdict.FAILED, "Microsoft says that the service is interrupted."),
-    "service_degraded": Code(Verdict.DEGRADED, "Microsoft says that the service is degraded or not yet fully restored."),
+    "service_degraded": Code(Verdict.DEGRADED, "Microsoft says that the service is degraded, or restored for most only."),
     "service_investigating": Code(Verdict.DEGRADED, "Microsoft is looking into a possible trouble."),
+    # Unknown: neither a new outage nor the end of one that was noticed.
+    "service_restoring": Code(_UNKNOWN, "Microsoft says that the service is being restored; that is not over yet."),
     "service_unrecognised": Code(_UNKNOWN, "Microsoft reports a status that we do not know."),
     "service_not_listed": Code(_UNKNOWN, "Microsoft's list lacks the service; check its name and the tenant's licences."),
     "auth_refused": Code(_UNKNOWN, "Microsoft refused our application: check its id, secret and permissions."),
@@ -46,9 +48,9 @@ STATUSES: Final = {
     "confirmed": "service_degraded",
     "serviceDegradation": "service_degraded",
     "serviceInterruption": "service_interruption",
-    "restoringService": "service_degraded",  # the cause is known and being mended
+    "restoringService": "service_restoring",
     "extendedRecovery": "service_degraded",  # mended for most
-    "verifyingService": "service_degraded",
+    "verifyingService": "service_restoring",
     "investigationSuspended": "service_investigating",  # Microsoft waits for customers' evidence
     "serviceRestored": "ok",
     "falsePositive": "ok",
@@ -59,8 +61,8 @@ STATUSES: Final = {
     "mitigatedExternal": "ok",
 }
 #: The worst first: of several services it is the reading.
-_WORST: Final = ("service_interruption", "service_degraded", "service_investigating", "service_unrecognised",
-                 "service_not_listed", "ok")  # fmt: skip
+_WORST: Final = ("service_interruption", "service_degraded", "service_investigating", "service_restoring",
+                 "service_unrecognised", "service_not_listed", "ok")  # fmt: skip
 
 
 class Config(fields.Settings):

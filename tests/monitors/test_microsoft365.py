@@ -98,7 +98,7 @@ def test_the_statuses_that_matter(loop: str) -> None:
         ("investigating", Verdict.DEGRADED),
         ("serviceDegradation", Verdict.DEGRADED),
         ("serviceInterruption", Verdict.FAILED),
-        ("restoringService", Verdict.DEGRADED),
+        ("restoringService", Verdict.UNKNOWN),
         ("unknownFutureValue", Verdict.UNKNOWN),
     ):
         graph = Graph()
