@@ -154,10 +154,17 @@ def sandbox(context: click.Context, host: str, port: int | None) -> None:
 @cli.command()
 @click.option("--people", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--once", is_flag=True, help="End by itself; the last line is JSON.")
+@click.option(
+    "--mail",
+    type=click.Choice(["auto", "postfix", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="What is watched: Postfix and Dovecot, or the sandbox's stand-in; auto: the former where they can run.",
+)
 @click.pass_context
-def demo(context: click.Context, people: int, once: bool) -> None:
-    """A hospital's email goes dark: invented clinicians, one alert, and who has it."""
-    sys.exit(run_demo(_settings(context), people=people, once=once))
+def demo(context: click.Context, people: int, once: bool, mail: str) -> None:
+    """A hospital's mail is lost in silence: a monitor notices, invented clinicians are told, and get the all-clear."""
+    sys.exit(run_demo(_settings(context), people=people, once=once, mail=mail))
 
 
 @cli.command()

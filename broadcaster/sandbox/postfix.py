@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import imaplib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -64,7 +65,7 @@ def _ask(*command: str) -> str:
 
 
 class PostfixMail:
-    """`start`, `fault` and `stop` return when what they say is so. Raises NoStart."""
+    """`start`, `fault` and `stop` return when what they say is so."""
 
     def __init__(self) -> None:
         # Not in the data directory: that is closed to all but us, and both servers give up root. Short: see sun_path.
@@ -73,13 +74,7 @@ class PostfixMail:
         self._ports = dict(zip(_SOCKETS, _free_ports(len(_SOCKETS)), strict=True))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._fault: str | None = None
-        self._certificate, key = mail_certificate.make(_HOST)
-        self._write("certificate.pem", self._certificate)
-        self._write("key.pem", key)
-        for name in ("run", "mail", "postfix", "queue", "data"):
-            (self.folder / name).mkdir(mode=0o755)
-        shutil.chown(self.folder / "mail", "nobody", "nogroup")
-        shutil.chown(self.folder / "data", "postfix")
+        self._certificate, self._key = mail_certificate.make(_HOST)
 
     def told(self) -> dict[str, Any]:
         """How to use it, as `GET /_sandbox/mail` tells it of our own."""
@@ -93,13 +88,28 @@ class PostfixMail:
             "certificate": self._certificate,
         }
 
+    @property
+    def transport(self) -> str:
+        """What `virtual_transport` is while all is well."""
+        return f"lmtp:inet:{_HOST}:{self._ports['lmtp']}"
+
     def start(self) -> None:
-        """Both servers answer. Raises NoStart, with nothing left running."""
+        """Both servers answer. Raises NoStart, OSError, LookupError (no such user), with nothing left running."""
         try:
+            self._prepare()
             self.fault(None)
         except BaseException:
             self.stop()
             raise
+
+    def _prepare(self) -> None:
+        (self.folder / "key.pem").touch(mode=0o600)
+        self._write("key.pem", self._key)
+        self._write("certificate.pem", self._certificate)
+        for name in ("run", "mail", "postfix", "queue", "data"):
+            (self.folder / name).mkdir(mode=0o755)
+        shutil.chown(self.folder / "mail", "nobody", pwd.getpwnam("nobody").pw_gid)
+        shutil.chown(self.folder / "data", "postfix")
 
     def fault(self, kind: str | None) -> None:
         """Brings about one fault of `mail_post`, and ends any other; None: none. Raises NoStart."""
@@ -223,7 +233,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid=nobody gid=nogroup home={where}/mail/%n allow_all_users=yes
+  args = uid=nobody gid={pwd.getpwnam("nobody").pw_gid} home={where}/mail/%n allow_all_users=yes
 }}
 service imap-login {{
   inet_listener imap {{
@@ -254,7 +264,7 @@ service auth {{
 
     def _main(self) -> str:
         ports, where = self._ports, self.folder
-        transport = "discard:" if self._fault == "lost" else f"lmtp:inet:{_HOST}:{ports['lmtp']}"
+        transport = "discard:" if self._fault == "lost" else self.transport
         return f"""
 compatibility_level = 3.6
 queue_directory = {where}/queue
