@@ -8,18 +8,18 @@ commands.cfg (for hosts: "$HOSTSTATE$", "$HOSTOUTPUT$", no service)::
 
     define command {
       command_name  broadcast-service
-      command_line  curl -fsS -m 8 --retry 2 -H "Authorization: Bearer TOKEN" --data-urlencode "type=$NOTIFICATIONTYPE$" \
+      command_line  curl -fsS -m 8 --retry 2 --data-urlencode "type=$NOTIFICATIONTYPE$" \
     --data-urlencode "host=$HOSTNAME$" --data-urlencode "service=$SERVICEDESC$" --data-urlencode "state=$SERVICESTATE$" \
-    --data-urlencode "output=$SERVICEOUTPUT$" --data-urlencode "time=$TIMET$" URL
+    --data-urlencode "output=$SERVICEOUTPUT$" --data-urlencode "time=$TIMET$" ADDRESS
     }
 
 Nagios runs it in a shell: leave ``illegal_macro_output_chars=`~$&|'"<>`` as it is in nagios.cfg. Icinga 2 runs no shell::
 
     object NotificationCommand "broadcast-service" {
-      command = [ "curl", "-fsS", "-m", "8", "--retry", "2", "-H", "Authorization: Bearer TOKEN",
+      command = [ "curl", "-fsS", "-m", "8", "--retry", "2",
         "--data-urlencode", "type=$notification.type$", "--data-urlencode", "host=$host.name$",
         "--data-urlencode", "service=$service.name$", "--data-urlencode", "state=$service.state$",
-        "--data-urlencode", "output=$service.output$", "--data-urlencode", "time=$icinga.timet$", "URL" ]
+        "--data-urlencode", "output=$service.output$", "--data-urlencode", "time=$icinga.timet$", "ADDRESS" ]
     }
 
 Macros: https://assets.nagios.com/downloads/nagioscore/docs/nagioscore/4/en/macrolist.html and

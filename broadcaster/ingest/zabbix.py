@@ -5,14 +5,13 @@
     event_update_status   {EVENT.UPDATE.STATUS}    host              {HOST.NAME}
     event_ack_status      {EVENT.ACK.STATUS}       message           {ALERT.MESSAGE}
     trigger_id            {TRIGGER.ID}             event_tags_json   {EVENT.TAGSJSON}
-    trigger_url           {TRIGGER.URL}            url, token        (where to, and what to prove it with)
+    trigger_url           {TRIGGER.URL}            url               the source's address
 
 and this script::
 
     var p = JSON.parse(value), r = new HttpRequest(), url = p.url;
     r.addHeader('Content-Type: application/json');
-    r.addHeader('Authorization: Bearer ' + p.token);
-    delete p.url; delete p.token;
+    delete p.url;
     var answer = r.post(url, JSON.stringify(p));
     if (r.getStatus() < 200 || r.getStatus() > 299) throw 'HTTP ' + r.getStatus() + ': ' + answer;
     return 'OK';
