@@ -7,7 +7,23 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from broadcaster import __version__
-from broadcaster.api import alerts, groups, problems, receipts, recipients, subscriptions, system
+from broadcaster.api import (
+    alerts,
+    groups,
+    heartbeats,
+    incidents,
+    maintenance,
+    monitors,
+    problems,
+    readings,
+    receipts,
+    recipients,
+    rules,
+    signals,
+    sources,
+    subscriptions,
+    system,
+)
 from broadcaster.api.limits import BodyLimit
 from broadcaster.console import pages as console
 from broadcaster.pwa import pages as pwa
@@ -21,11 +37,10 @@ DESCRIPTION = """Raise an alert when email is down; it reaches people by SMS, Sl
 Errors are problem documents (RFC 9457) with a stable `type`. Times are UTC (RFC 3339). Lists have cursors."""
 
 
-def create(settings: Settings | None = None) -> FastAPI:
-    """The application, wired from ``settings`` (else from the environment)."""
-    settings = settings or Settings()
-    configure_log(settings)
-    wiring = Wiring(settings, patience=API_PATIENCE)
+def create(settings: Settings | None = None, wiring: Wiring | None = None) -> FastAPI:
+    """The application, wired from ``settings`` (else from the environment), or on ``wiring``."""
+    wiring = wiring or Wiring(settings or Settings(), patience=API_PATIENCE)
+    configure_log(wiring.settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -48,10 +63,12 @@ def create(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(receipts.ReceiptLane, wiring=wiring)
-    for module in (alerts, recipients, groups, subscriptions, receipts):
+    watching = (monitors, readings, maintenance, incidents, heartbeats, signals, sources, rules)
+    for module in (alerts, recipients, groups, subscriptions, receipts, *watching):
         app.include_router(module.router, prefix="/api/v1")
     for pages in (console, pwa):
         app.include_router(pages.router)
         pages.mount_static(app)
+    app.include_router(signals.pagerduty)
     app.include_router(system.router)
     return app

@@ -86,6 +86,14 @@ class Settings(BaseSettings):
     sandbox_port: int = Field(8090, ge=0, le=65535, description="Port of the sandbox that `broadcaster up` starts.")
     sandbox_rate: float = Field(100.0, gt=0, description="Segments a second of the sandbox's SMS sender.")
 
+    heartbeat_url: SecretStr = Field(
+        _OPTIONAL_SECRET, description="Called (GET) while deliveries are consumed: the address of a dead-man service."
+    )
+    heartbeat_seconds: float = Field(60.0, ge=5, description="How often heartbeat_url is called.")
+    vantage: str = Field(
+        "main", pattern="^[a-z0-9][a-z0-9-]{0,31}$", description="Where this host's workers look at monitors from."
+    )
+
     workers: int = Field(3, ge=1, le=64, description="Processes that deliver, under `broadcaster up`.")
     critical_workers: int = Field(
         2, ge=1, le=64, description="Processes kept free for critical alerts, under `broadcaster up`."

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,10 @@ from broadcaster.channels.push import WebPush, WebPushConfig, generate_vapid, pu
 from broadcaster.channels.slack import SlackConfig, SlackMessages
 from broadcaster.channels.sms import TwilioConfig, TwilioSms
 from broadcaster.domain.channel import Channel, ChannelSet
+from broadcaster.domain.monitor import Kind
+from broadcaster.ingest.formats import FORMATS
+from broadcaster.monitors.kinds import KINDS
+from broadcaster.monitors.tcp import reachable
 from broadcaster.queue import WakeUps
 from broadcaster.services import ratelimit
 from broadcaster.services.alerts import Alerts
@@ -28,13 +32,19 @@ from broadcaster.services.delivering import Deliverer
 from broadcaster.services.directory import Directory
 from broadcaster.services.flights import Loop
 from broadcaster.services.importing import Importer
+from broadcaster.services.incidents import Incidents
 from broadcaster.services.keys import Keys, RequestRate
+from broadcaster.services.lifesign import Lifesign
+from broadcaster.services.looking import Looker
+from broadcaster.services.monitors import Monitors
 from broadcaster.services.planning import Planner
 from broadcaster.services.processes import owner
 from broadcaster.services.progress import Progress
 from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.services.receipts import Receipts
 from broadcaster.services.routing import Routing
+from broadcaster.services.sealing import Sealer
+from broadcaster.services.signals import Signals
 from broadcaster.services.subscriptions import Subscriptions
 from broadcaster.settings import Settings
 from broadcaster.store import batches, processes
@@ -50,6 +60,7 @@ SANDBOX_NOTIFY_API_KEY: Final = "sandbox-5a5a5a5a-5a5a-4a5a-8a5a-5a5a5a5a5a5a-5a
 SANDBOX_NOTIFY_TEMPLATE_ID: Final = "5a5a5a5a-0000-4000-8000-000000000001"
 SANDBOX_NOTIFY_CALLBACK_TOKEN: Final = "sandbox-receipts-5a4db0c5"  # noqa: S105 - public
 SANDBOX_SLACK_TOKEN: Final = "xoxb-sandbox-000000000000-broadcaster"  # noqa: S105 - public
+HEARTBEATS_PER_MINUTE: Final = 300  # of one address; a monitor looks once a second at most
 _WORKERS: Final = Gauge("broadcaster_workers", "Worker processes seen in the last 5 s")
 _BATCHES_DUE: Final = Gauge("broadcaster_batches_due", "Batches whose time has come")
 _DELIVERIES: Final = Gauge("broadcaster_deliveries", "Deliveries of all alerts, by state", ["channel", "state"])
@@ -130,6 +141,10 @@ class Wiring:
         return RequestRate(self.settings.rate_limit_per_minute)
 
     @cached_property
+    def heartbeat_rate(self) -> RequestRate:
+        return RequestRate(HEARTBEATS_PER_MINUTE)
+
+    @cached_property
     def directory(self) -> Directory:
         return Directory(self.database, self.channels)
 
@@ -146,6 +161,54 @@ class Wiring:
     def alerts(self) -> Alerts:
         url = self.settings.resolved_public_url
         return Alerts(self.database, self.channels, self.wake_ups, secret=self.secret, public_url=url)
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        return Sealer(self.secret)
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """A new kind of monitor is one more line in ``monitors.kinds``."""
+        return KINDS
+
+    @cached_property
+    def incidents(self) -> Incidents:
+        return Incidents(
+            self.database,
+            self.alerts,
+            lambda test: self.keys.itself(test=test),
+            owner=owner,
+            source=self.settings.source,
+            expires_in=self.settings.expires_in,
+            timezone=self.settings.timezone,
+        )
+
+    @cached_property
+    def monitors(self) -> Monitors:
+        return Monitors(self.database, self.kinds, self.alerts, self.incidents, self.sealer)
+
+    @cached_property
+    def signals(self) -> Signals:
+        """A new format is one more line in ``ingest.formats``."""
+        return Signals(self.database, FORMATS, self.alerts, self.incidents, self.sealer)
+
+    def lifesign(self, loop: Loop) -> Lifesign:
+        url = self.settings.heartbeat_url.get_secret_value()
+        return Lifesign(self.database, loop, url, self.settings.heartbeat_seconds)
+
+    def looker(self, loop: Loop, *, grace: int) -> Looker:
+        """``grace``: ms that others have to take a look first."""
+        return Looker(
+            self.database,
+            self.kinds,
+            self.incidents,
+            loop,
+            self.sealer,
+            reachable,
+            owner=owner(),
+            vantage=self.settings.vantage,
+            grace=grace,
+        )
 
     @cached_property
     def progress(self) -> Progress:
@@ -364,14 +427,14 @@ def _kept(path: Path, make: Callable[[], str]) -> bytes:
 
 
 _NUMBER: Final = re.compile(
-    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/console/enter/|/m/|[?&]d=)[^\s\"'&]+"
+    r"\+\d{6,14}(?=\d)|\b(ab_(?:live|test)_[a-z0-9]{12}_)[A-Za-z0-9_-]+|(/enrol/|/console/enter/|/m/|/heartbeats/|/signals/|[?&]d=)[^\s\"'&]+"
 )
 
 
 def configure_log(settings: Settings) -> None:
     """Log lines are events with fields, on stderr; the standard library's loggers go the same way.
 
-    A last net masks phone numbers, keys and signed links wherever they stand; the first is not to log them.
+    A last net masks phone numbers, keys and secret addresses wherever they stand; the first is not to log them.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

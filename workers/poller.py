@@ -15,7 +15,7 @@ import structlog
 
 from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.services.processes import release_dead_owners
-from broadcaster.store import alerts, batches
+from broadcaster.store import alerts, batches, monitors, signals
 from broadcaster.store import processes as process_store
 from broadcaster.store.database import UNAVAILABLE
 
@@ -33,6 +33,7 @@ WAKE_AGAIN: Final = 5_000  # ms after which a due batch is woken once more
 WAKE_AT_ONCE: Final = 8
 LOWEST: Final = PRIORITY[Severity.LOW]
 PROBE_SECONDS: Final = 2.0
+SWEPT_AT_ONCE: Final = 2_000
 
 
 class Poller:
@@ -144,7 +145,9 @@ class Poller:
                 batches.make_due(connection, alert, 0)
 
     def _forget(self) -> None:
-        """Now and then: processes that are long gone."""
-        if random.random() < 0.01:
+        """Now and then: processes that are long gone, old readings and signals."""
+        if random.random() < 0.05:
             with self._runtime.wiring.database.write() as connection:
                 process_store.sweep(connection)
+                monitors.sweep(connection, SWEPT_AT_ONCE)
+                signals.sweep(connection, SWEPT_AT_ONCE)

@@ -1,17 +1,13 @@
 """What one worker process has: its wiring, an event loop in a thread, the slot, the lease keeper and the poller."""
 
-import asyncio
 import gc
 import os
 import sys
 import threading
 import time
-from collections.abc import Coroutine
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 import structlog
-import uvloop
 
 from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.queue import CRITICAL
@@ -20,7 +16,9 @@ from broadcaster.settings import Settings
 from broadcaster.store import alerts, batches, processes
 from broadcaster.store.database import UNAVAILABLE
 from broadcaster.wiring import Wiring
+from workers.loop import EventLoop
 from workers.poller import CRITICAL_GRACE, Poller
+from workers.watcher import Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -33,33 +31,13 @@ CRITICAL_LOOK: Final = 0.05  # s between looks, while busy, whether something cr
 SWITCH_SECONDS: Final = 0.0005
 
 
-class EventLoop:
-    """One asyncio loop on a daemon thread, so that threads may hand it coroutines."""
-
-    def __init__(self) -> None:
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
-        self._thread.start()
-
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(2)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-
-
 class Runtime:
     """One slot: a task and the poller never work at the same time, and the slot is taken before any lease."""
 
     def __init__(self, settings: Settings, *, lowest: int) -> None:
         self.wiring = Wiring(settings)
         self.lowest = lowest
-        self.loop = EventLoop()
+        self.loop = EventLoop("loop")
         for channel in self.wiring.channels.all():
             self.loop.submit(channel.open()).result(10)
         self.planner = self.wiring.planner()
@@ -73,6 +51,8 @@ class Runtime:
         self._keeper.start()
         self.poller = Poller(self)
         self.poller.start()
+        self.watcher = Watcher(self)
+        self.watcher.start()
 
     @property
     def stopping(self) -> bool:
@@ -102,6 +82,7 @@ class Runtime:
         self._stopping.set()
         self.deliverer.stop()
         self.poller.stop()
+        self.watcher.stop()
 
     def stop(self) -> None:
         """Finishes the chunk under way, then leaves. Bounded: whatever hangs is left to the lease."""

@@ -26,6 +26,7 @@ router = APIRouter(tags=["alerts"])
 _DAY: Final = 86_400
 _LOOK: Final = 0.5  # s between looks of an event stream
 _HEARTBEAT: Final = 15.0  # s
+_DEEPEST: Final = 32  # levels of a free tree: twice what an audience may have
 
 AlertId = Annotated[str, Path(description="The alert's id (UUIDv7).", max_length=64, pattern=r"^[^\x00]*$")]
 Channel = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
@@ -33,13 +34,22 @@ Channel = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
 
-def _utf8(tree: dict[str, Any]) -> dict[str, Any]:
-    """Pydantic looks into typed texts only; half a surrogate pair in a free tree would fail at the database."""
+def sayable(tree: dict[str, Any]) -> dict[str, Any]:
+    """Pydantic looks into typed texts only; what JSON or UTF-8 cannot say would fail at the database, or in an answer."""
+    if not _ends(tree, _DEEPEST):
+        raise ValueError(f"is nested deeper than {_DEEPEST}")
     try:
-        json.dumps(tree, ensure_ascii=False).encode()
+        json.dumps(tree, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise ValueError("holds half a surrogate pair") from None
+    except ValueError:
+        raise ValueError("holds a number that JSON cannot say") from None
     return tree
+
+
+def _ends(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_ends(part, levels - 1) for part in parts)
 
 
 class EscalationStep(BaseModel):
@@ -72,7 +82,7 @@ class NewAlert(BaseModel):
     title: Words = Field(max_length=120)
     body: Words = Field(max_length=1200)
     severity: Severity = Severity.HIGH
-    audience: Annotated[dict[str, Any], AfterValidator(_utf8)] = Field(
+    audience: Annotated[dict[str, Any], AfterValidator(sayable)] = Field(
         description='Who: {"everyone": true}, {"group": …}, {"tag": "key:value"}, {"recipients": […]}, or '
         '{"all"|"any": […]} and {"not": …} of these.'
     )

@@ -59,6 +59,21 @@ class Client:
                 if line:
                     yield json.loads(line)
 
+    def parts(self, path: str, **options: Any) -> Iterator[bytes]:
+        """An answer that may be large, as it comes."""
+        with self._request("GET", path, stream=True, **options) as answer:
+            yield from answer.iter_content(64 * 1024)
+
+    def items(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """A whole list, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.call("GET", path, params={**query, **({"cursor": cursor} if cursor else {})})
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         options.setdefault("timeout", TIMEOUT)
         url = self.url + (path if path.startswith("/") else f"/api/v1/{path}")

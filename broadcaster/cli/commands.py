@@ -15,12 +15,15 @@ from rich.table import Column, Table
 
 from broadcaster import __version__
 from broadcaster.channels.push import generate_vapid
-from broadcaster.cli import client as api
-from broadcaster.cli import embedded
+from broadcaster.cli import embedded, incidents, monitors, signals
 from broadcaster.cli.demo import run_demo
 from broadcaster.cli.doctor import examine
 from broadcaster.cli.links import enter_link
 from broadcaster.cli.progress import follow, import_file, show_status
+from broadcaster.cli.shared import as_json, out
+from broadcaster.cli.shared import client_of as _client
+from broadcaster.cli.shared import say as _say
+from broadcaster.cli.shared import settings_of as _settings
 from broadcaster.cli.supervisor import Busy, FailedToStart
 from broadcaster.domain.errors import Problem
 from broadcaster.domain.messages import Severity
@@ -36,9 +39,6 @@ from broadcaster.wiring import (
     Wiring,
     configure_log,
 )
-
-out = Console()
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 
 def main() -> NoReturn:
@@ -82,17 +82,8 @@ def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
     context.obj = {"settings": Settings(), "url": url, "key": api_key}
 
 
-def _settings(context: click.Context) -> Settings:
-    settings: Settings = context.obj["settings"]
-    return settings
-
-
-def _client(context: click.Context) -> api.Client:
-    return api.connect(_settings(context), context.obj["url"], context.obj["key"])
-
-
-def _say(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+for group in (monitors.monitors, incidents.incidents, incidents.maintenance, signals.sources, signals.rules):
+    cli.add_command(group)
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -163,10 +154,17 @@ def sandbox(context: click.Context, host: str, port: int | None) -> None:
 @cli.command()
 @click.option("--people", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--once", is_flag=True, help="End by itself; the last line is JSON.")
+@click.option(
+    "--mail",
+    type=click.Choice(["auto", "postfix", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="What is watched: Postfix and Dovecot, or the sandbox's stand-in; auto: the former where they can run.",
+)
 @click.pass_context
-def demo(context: click.Context, people: int, once: bool) -> None:
-    """A hospital's email goes dark: invented clinicians, one alert, and who has it."""
-    sys.exit(run_demo(_settings(context), people=people, once=once))
+def demo(context: click.Context, people: int, once: bool, mail: str) -> None:
+    """A hospital's mail is lost in silence: a monitor notices, invented clinicians are told, and get the all-clear."""
+    sys.exit(run_demo(_settings(context), people=people, once=once, mail=mail))
 
 
 @cli.command()
@@ -428,7 +426,15 @@ def keys() -> None:
 
 @keys.command(name="create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice([s.value for s in Scope]), required=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([s.value for s in Scope]),
+    required=True,
+    help="What it may do; repeat for more. To run monitors: monitors:read, monitors:write, and alerts:send to decide about "
+    "incidents. For another system's alerts: signals:send.",
+)
 @click.option("--test", is_flag=True, help="A key whose alerts reach the sandbox only.")
 @as_json
 @click.pass_context

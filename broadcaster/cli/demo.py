@@ -1,58 +1,33 @@
-"""The demonstration: a hospital's email goes dark, and a minute later everybody knows.
+"""The demonstration: a hospital's mail silently gets lost, and a minute later everybody knows; then it works again.
 
-It is a user of the product like any other: it starts `broadcaster up`'s parts, imports people through the REST API,
-raises an alert through it, and counts at the providers (the sandbox), not in our own books.
+It is a user of the product like any other: it starts `broadcaster up`'s parts, imports people and makes a monitor through
+the REST API, breaks the mail system that is watched, presses nothing more, and counts at the providers (the sandbox), not in
+our own books.
 """
 
-import csv
-import io
-import random
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
-import requests
 
-from broadcaster.cli import embedded
+from broadcaster.cli import clinicians, embedded, outage, tally
 from broadcaster.cli.client import KEY_FILE, Client, keep_key
 from broadcaster.cli.links import enter_link
-from broadcaster.cli.progress import follow, last_line
+from broadcaster.cli.progress import FINAL, follow, last_line
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.wiring import Wiring, configure_log
 
-TITLE: Final = "Email is down across the trust"
-BODY: Final = (
-    "Do not retry your password: accounts lock. Use the ward phone list and bleeps for handover. "
-    "Mail sent since 08:40 is held, not lost. Next update 10:30."
-)
-_SITES: Final = ("Northmoor", "Eastbrook", "St Aldhelm", "Riverside", "Castle Hill")
-_WARDS: Final = ("A&E", "ICU", "Maternity", "Theatres", "Paediatrics", "Oncology", "Stroke", "Pharmacy", "Switchboard")
-_ROLES: Final = ("nurse", "doctor", "midwife", "pharmacist", "porter", "manager", "radiographer")
-_FIRST: Final = ("Amina", "Ben", "Chidi", "Dilys", "Eoin", "Farah", "Grace", "Hari", "Isla", "Jomo", "Kasia", "Leila")
-_LAST: Final = ("Adeyemi", "Brown", "Chowdhury", "Davies", "Evans", "Fraser", "Green", "Hughes", "Iqbal", "Jones", "Khan")
 _WAIT: Final = 120.0  # s; far more than it takes
 
 
-@dataclass(frozen=True, slots=True)
-class Clinician:
-    """An invented person. Numbers are Ofcom's for drama: nobody has them."""
-
-    number: int
-    name: str
-    phone: str | None
-    slack: str | None
-    tags: dict[str, str]
-    browser: bool
-
-
-def run_demo(settings: Settings, *, people: int, once: bool) -> int:
-    """The exit code: 0 only if everybody was reached, once."""
+def run_demo(settings: Settings, *, people: int, once: bool, mail: str = "auto") -> int:
+    """The exit code: 0 only if everybody was reached, once, and had the all-clear, once. ``mail``: see `mail_system`."""
     if settings.providers:
         raise click.UsageError("Providers are configured; the demo only ever runs against the sandbox. Unset them first.")
     folder = Path(tempfile.mkdtemp(prefix="broadcaster-demo-")) if once else settings.data_dir
@@ -62,34 +37,114 @@ def run_demo(settings: Settings, *, people: int, once: bool) -> int:
     settings = settings.model_copy(update=changes)
     configure_log(settings.model_copy(update={"log_level": "ERROR"}))
     supervisor = embedded.supervisor(settings, quiet=True, environment=embedded.environment(settings))
-    click.echo(embedded.BANNER, err=True)
-    click.echo("Starting Redis, sandbox, workers and API …", err=True)
+    _say(embedded.BANNER)
+    _say("Starting Redis, sandbox, workers and API …")
     supervisor.start()
     try:
-        return _tell_everybody(settings, people, once=once, wait=supervisor.wait)
+        return _show(settings, people, mail, wait=None if once else supervisor.wait)
     finally:
         supervisor.stop()
 
 
-def _tell_everybody(settings: Settings, people: int, *, once: bool, wait: Any) -> int:
+def _show(settings: Settings, people: int, mail: str, wait: Callable[[], None] | None) -> int:
+    """``wait`` keeps everything up for whoever wants to look; None: end by itself."""
     wiring = Wiring(settings)
     uid, key = wiring.keys.create("demo", [s.value for s in Scope])
     keep_key(settings.data_dir / KEY_FILE, key)
     client, sandbox = Client(f"http://127.0.0.1:{settings.port}", key), settings.resolved_sandbox_url
-    _fill(client, sandbox, wiring.vapid_public_key, _invent(people))
-    requests.post(f"{sandbox}/_sandbox/reset", json={}, timeout=10).raise_for_status()
-    body = {"title": TITLE, "body": BODY, "severity": "critical", "audience": {"everyone": True}, "source": "Northmoor IT"}
-    began = time.time()
-    alert = client.call("POST", "alerts", json=body)["id"]
-    page = enter_link(wiring, uid, f"/console/alerts/{alert}")
-    click.echo(f"\nThe live alert:      {page}\nThe wall of phones:  {sandbox}/\n", err=True)
-    view = follow(client, alert, timeout=_WAIT)
-    result = _count(view, sandbox, began)
-    if not once:
-        click.echo(_HINTS.format(url=settings.resolved_public_url, key=key), err=True)
-        wait()
-    last_line(result)
-    return 0 if result["lost"] == 0 and result["duplicates"] == 0 and result["targeted"] > 0 else 1
+    outage.forget(client)
+    clinicians.fill(client, sandbox, wiring.vapid_public_key, clinicians.invent(people))
+    _settle(client)
+    book = tally.Book(sandbox)
+    system = outage.mail_system(mail, sandbox)
+    try:
+        lookout = outage.Lookout(client, system)
+        try:
+            story = _Story(client, system, lookout, book, lambda page: enter_link(wiring, uid, page))
+            books = story.play(sandbox)
+            if wait is not None:
+                _say(_HINTS.format(url=settings.resolved_public_url, key=key))
+                _say(system.break_it)
+                _say("Ctrl-C ends the demo.")
+                wait()
+        finally:
+            lookout.end()
+    finally:
+        system.stop()
+    last_line(books)
+    return exit_code(books)
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """What is played with. ``link`` signs in to a page of the console. Each part is told on standard error as it happens."""
+
+    client: Client
+    system: outage.MailSystem
+    lookout: outage.Lookout
+    book: tally.Book
+    link: Callable[[str], str]
+
+    def play(self, sandbox: str) -> dict[str, Any]:
+        """The books of the alert, and in them those of the all-clear."""
+        _say(f"\nThe wall of phones:  {sandbox}/\nThe monitor:         {self.link(f'/console/monitors/{self.lookout.id}')}")
+        _say(f"\nA monitor sends a message to itself every {outage.EVERY:g} s and sees whether it arrives.")
+        self.lookout.until_well()
+        incident, books, told = self._outage()
+        return {**books, "all_clear": self._recovery(incident, told), "mail": self.system.name}
+
+    def _outage(self) -> tuple[str, dict[str, Any], tally.Page]:
+        """The incident, and the books of its alert."""
+        broken = time.time()
+        self.system.fault("lost")
+        self.lookout.catch_up()
+        _say("\nFrom now on mail is lost. Its servers go on saying that they have taken every message.")
+        incident, alert = self.lookout.until_told(broken)
+        raised = self._raised(alert)
+        _say(
+            f"{self.lookout.failed} looks in a row: mail is accepted but does not arrive.\nNobody has pressed anything: "
+            f"the alert was raised by itself, {raised - broken:.1f} s after mail began to be lost.\n"
+            f"\nThe live alert:      {self.link(f'/console/alerts/{alert}')}\n"
+        )
+        view = follow(self.client, alert, timeout=_WAIT)
+        told = self.book.next_page()
+        return incident, {**tally.count(view, told, raised), "seconds_to_notice": round(raised - broken, 3)}, told
+
+    def _recovery(self, incident: str, told: tally.Page) -> dict[str, Any]:
+        """The books of the all-clear. ``told``: who got the alert."""
+        failed = self.lookout.pass_over()
+        mended = time.time()
+        self.system.fault(None)
+        _say(f"\n{failed} more looks have failed meanwhile. Now mail works again.")
+        all_clear = self.lookout.until_all_clear(incident)
+        raised = self._raised(all_clear)
+        _say(
+            f"{outage.SUCCESSES} good looks in a row, and none that failed for {outage.HOLD_DOWN:g} s.\n"
+            f"Whoever may have got the alert gets the all-clear.\n"
+            f"\nThe all-clear:       {self.link(f'/console/alerts/{all_clear}')}\n"
+        )
+        view = follow(self.client, all_clear, timeout=_WAIT)
+        also_told = self.book.next_page()
+        return {
+            **tally.count(view, also_told, raised),
+            "strangers": len(also_told.everybody - told.everybody),
+            "missed": len(told.everybody - also_told.everybody),
+            "seconds_to_notice": round(raised - mended, 3),
+        }
+
+    def _raised(self, alert: str) -> float:
+        return outage.seconds(self.client.call("GET", f"alerts/{alert}")["created_at"])
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def exit_code(books: dict[str, Any]) -> int:
+    """0 only if everybody was reached, once, and everybody of these, and nobody else, had the all-clear, once."""
+    clear = books["all_clear"]
+    good = all(b["targeted"] > 0 and b["lost"] == 0 and b["duplicates"] == 0 for b in (books, clear))
+    return 0 if good and clear["strangers"] == 0 and clear["missed"] == 0 else 1
 
 
 _HINTS: Final = """
@@ -101,85 +156,16 @@ or as a program would:
 
   curl -s {url}/api/v1/alerts -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d '{{"title":"Phones are down too","body":"Use runners between wards.","audience":{{"tag":"site:Northmoor"}}}}'
-
-Ctrl-C ends the demo.
 """
 
 
-def _invent(people: int) -> list[Clinician]:
-    chance = random.Random(1812)  # noqa: S311 - the same hospital every time
-    out = []
-    for n in range(people):
-        name = f"{chance.choice(_FIRST)} {chance.choice(_LAST)}"
-        tags = {"site": chance.choice(_SITES), "ward": chance.choice(_WARDS), "role": chance.choice(_ROLES)}
-        # Whole parts of hospitals have no mobile signal, others no Wi-Fi: most have two ways, some one.
-        has_phone = chance.random() < 0.95
-        phone = f"+447700{910000 + n}" if has_phone else None
-        slack = f"U{n:08X}" if chance.random() < 0.5 else None
-        out.append(Clinician(n, name, phone, slack, tags, browser=not has_phone or chance.random() < 0.6))
-    return out
-
-
-def _fill(client: Client, sandbox: str, vapid_public_key: str, clinicians: Sequence[Clinician]) -> None:
-    """People by CSV import, their browsers by enrolment, each through the public API."""
-    click.echo(f"Filling the directory with {len(clinicians)} invented clinicians …", err=True)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["name", "external_id", "phone", "slack", "groups", "site", "ward", "role"])
-    for c in clinicians:
-        group = "On call" if c.number % 10 == 0 else ""
-        row = [c.name, f"S{c.number:06d}", c.phone or "", c.slack or "", group]
-        writer.writerow([*row, c.tags["site"], c.tags["ward"], c.tags["role"]])
-    headers = {"Content-Type": "text/csv"}
-    client.call("POST", "recipients/import", data=text.getvalue().encode(), headers=headers, timeout=120)
-    ids = _ids(client)
-    with_browser = [c for c in clinicians if c.browser]
-    made = requests.post(
-        f"{sandbox}/_sandbox/browsers",
-        json={"count": len(with_browser), "application_server_key": vapid_public_key, "receipts": True},
-        timeout=60,
-    )
-    made.raise_for_status()
-    endpoints: dict[int, str] = {}
-    for c, subscription in zip(with_browser, made.json()["subscriptions"], strict=True):
-        body = {"endpoint": subscription["endpoint"], "keys": subscription["keys"], "recipient": ids[f"S{c.number:06d}"]}
-        client.call("POST", "push/subscriptions", json=body)
-        endpoints[c.number] = subscription["endpoint"]
-    known = []
-    for c in clinicians:
-        ways = {"phone": c.phone, "slack": c.slack, "endpoint": endpoints.get(c.number)}
-        known.append({"name": c.name, **{way: address for way, address in ways.items() if address}})
-    requests.post(f"{sandbox}/_sandbox/people", json={"people": known}, timeout=60).raise_for_status()
-
-
-def _ids(client: Client) -> dict[str, str]:
-    """Staff number -> recipient id, page by page."""
-    found: dict[str, str] = {}
-    cursor: str | None = None
-    while True:
-        page = client.call("GET", "recipients", params={"limit": "500", **({"cursor": cursor} if cursor else {})})
-        found.update({r["external_id"]: r["id"] for r in page["items"] if r["external_id"]})
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return found
-
-
-def _count(view: dict[str, Any], sandbox: str, began: float) -> dict[str, Any]:
-    """What was asked against what the providers' phones and browsers got."""
-    summary = requests.get(f"{sandbox}/_sandbox/summary", timeout=30).json()
-    channels = summary["channels"]
-    targeted = {c["channel"]: c["targeted"] for c in view["channels"]}
-    reached = {name: int(channels[name]["people"]) for name in targeted}
-    first, last = summary.get("first_at"), summary.get("last_at")
-    return {
-        "targeted": view["targeted"],
-        "delivered": {name: int(channels[name]["delivered"]) for name in targeted},
-        "lost": sum(max(0, targeted[name] - reached[name]) for name in targeted),
-        "duplicates": sum(int(channels[name]["duplicates"]) for name in targeted),
-        "seconds_to_first": None if first is None else round(first - began, 3),
-        "seconds_to_all": None if last is None else round(last - began, 3),
-        "state": view["state"],
-    }
+def _settle(client: Client) -> None:
+    """What an earlier demo in this directory left unfinished ends first: it would be counted with ours."""
+    deadline = time.monotonic() + _WAIT
+    while any(view["state"] not in FINAL for view in client.call("GET", "alerts", params={"limit": "20"})["items"]):
+        if time.monotonic() > deadline:
+            raise outage.WentWrong("Alerts of an earlier demo do not end; remove the data directory.")
+        time.sleep(1)
 
 
 def _free_port() -> int:

@@ -17,7 +17,7 @@ from rich.table import Table
 from broadcaster.cli.client import Client, Refused
 
 LOOK: Final = 0.4  # s
-_FINAL: Final = ("completed", "cancelled")
+FINAL: Final = ("completed", "cancelled")
 _WORDS: Final = {
     "queued": "waiting", "sending": "sending", "retrying": "trying again", "uncertain": "not certain",
     "accepted": "taken by the provider", "delivered": "delivered", "failed": "failed", "skipped": "opted out",
@@ -38,7 +38,7 @@ def watch(client: Client, alert: str, timeout: float | None = None) -> Iterator[
     while True:
         view = client.call("GET", f"alerts/{alert}")
         yield view
-        if view["state"] in _FINAL or (until is not None and time.monotonic() >= until):
+        if view["state"] in FINAL or (until is not None and time.monotonic() >= until):
             return
         time.sleep(LOOK)
 

@@ -145,7 +145,7 @@ def _thinned(points: list[Point]) -> tuple[Point, ...]:
 def _drawing(name: str, size: tuple[int, int], series: Sequence[Series], end: float, top: int) -> Drawing:
     width, height = size
     wide = name == "wide"
-    up_step, across_step = _nice(top / 5), _nice_time(end / (8 if wide else 4))
+    up_step, across_step = nice(top / 5), _nice_time(end / (8 if wide else 4))
     ceiling = -(-top // up_step) * up_step
     left = 14 + 9 * len(words.count(ceiling))
     right, above, bottom = width - (170 if wide else 12), 14, height - 46
@@ -161,8 +161,8 @@ def _drawing(name: str, size: tuple[int, int], series: Sequence[Series], end: fl
         Line(s.name, s.label, " ".join(f"{x(ms)},{y(n)}" for ms, n in s.points), x(s.points[-1][0]), y(s.points[-1][1]), 0)
         for s in series
     ]
-    across = [Tick(x(ms), _plain(ms / unit_ms)) for ms in _steps(across_step, end)]
-    up = [Tick(y(n), words.count(int(n))) for n in _steps(up_step, ceiling)]
+    across = [Tick(x(ms), _plain(ms / unit_ms)) for ms in steps(across_step, end)]
+    up = [Tick(y(n), words.count(int(n))) for n in steps(up_step, ceiling)]
     return Drawing(
         name, width, height, left, right, above, bottom, tuple(across), tuple(up),
         f"{unit} since the alert was raised", tuple(_spread(lines, above, bottom)),
@@ -184,7 +184,7 @@ def _spread(lines: list[Line], top: int, bottom: int) -> list[Line]:
     return [Line(s.name, s.label, s.points, s.end_x, s.end_y, at[i] + 5) for i, s in enumerate(lines)]
 
 
-def _nice(rough: float) -> int:
+def nice(rough: float) -> int:
     """The next of 1, 2, 5, 10, 20, 50 …"""
     power = 1
     while True:
@@ -197,7 +197,7 @@ def _nice(rough: float) -> int:
 def _nice_time(rough: float) -> int:
     """ms: a step that clocks use."""
     seconds = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-    return next((round(s * 1000) for s in seconds if s * 1000 >= rough), _nice(rough / 3_600_000) * 3_600_000)
+    return next((round(s * 1000) for s in seconds if s * 1000 >= rough), nice(rough / 3_600_000) * 3_600_000)
 
 
 def _time_unit(end: float) -> tuple[str, int]:
@@ -206,7 +206,7 @@ def _time_unit(end: float) -> tuple[str, int]:
     return ("Minutes", 60_000) if end <= 3 * 3_600_000 else ("Hours", 3_600_000)
 
 
-def _steps(step: int, end: float) -> list[int]:
+def steps(step: int, end: float) -> list[int]:
     return list(range(0, int(end) + 1, step))
 
 

@@ -8,18 +8,19 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from broadcaster.console import live, sessions, stream, words
+from broadcaster.console import asked, incident_pages, live, monitor_pages, sessions, stream, words
 from broadcaster.console.curve import curve
 from broadcaster.console.rendering import HEADERS, PageRoute, page, redirect
-from broadcaster.console.wired import Wired, wired
+from broadcaster.console.sessions import SignedIn
+from broadcaster.console.wired import Cursor, Wiring
 from broadcaster.domain.errors import NotSignedIn
 from broadcaster.domain.lifecycle import State
-from broadcaster.services.keys import Caller, Scope
+from broadcaster.services.keys import Scope
 from broadcaster.services.progress import AlertView
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -28,11 +29,6 @@ STATIC: Final = Path(__file__).parent / "static"
 _ALERTS: Final = 25
 _DELIVERIES: Final = 100
 _GLANCE: Final = 10  # of each state, where all that are not reached are shown
-_LARGEST: Final = 2**63 - 1
-
-SignedIn = Annotated[Caller, Depends(sessions.caller)]
-Wiring = Annotated[Wired, Depends(wired)]
-Cursor = Annotated[int | None, Query(ge=0, le=_LARGEST)]
 
 
 class _Files(StaticFiles):
@@ -112,7 +108,15 @@ def alerts(request: Request, wiring: Wiring, caller: SignedIn, cursor: Cursor = 
     views, following = wiring.progress.list_alerts(cursor, _ALERTS)
     zone = wiring.settings.timezone
     shown = [(_heading(view, zone), live.live(view, None, zone)) for view in views]
-    return page(request, "alerts.html", caller=caller, alerts=shown, following=following, first=cursor is None)
+    return page(
+        request,
+        "alerts.html",
+        caller=caller,
+        alerts=shown,
+        following=following,
+        first=cursor is None,
+        standing=asked.standing(wiring, caller),
+    )
 
 
 @router.get("/console/alerts/{uid}")
@@ -129,6 +133,7 @@ def alert(request: Request, wiring: Wiring, caller: SignedIn, uid: str, refresh:
         curve=drawn,
         may_cancel=Scope.ALERTS_SEND in caller.scopes,
         refresh=refresh != "off" and not shown.complete,
+        why=asked.why(wiring, uid),
     )
 
 
@@ -209,6 +214,10 @@ def deliveries(
         glance=_GLANCE,
         moment=lambda ms: words.moment(ms, zone),
     )
+
+
+for further in (monitor_pages, incident_pages):
+    router.include_router(further.router)
 
 
 @router.get("/console/{_:path}")

@@ -47,9 +47,9 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     return HTMLResponse(html, status, {**HEADERS, "Content-Security-Policy": POLICY.format(nonce=nonce)})
 
 
-def part(name: str, *values: Any) -> str:
-    """One of the macros of ``parts.html``: a piece of a page, for the live stream."""
-    return str(getattr(_PAGES.get_template("parts.html").module, name)(*values))
+def part(name: str, *values: Any, of: str = "parts.html") -> str:
+    """One of the macros of the template ``of``: a piece of a page, for the live stream."""
+    return str(getattr(_PAGES.get_template(of).module, name)(*values))
 
 
 def redirect(to: str) -> RedirectResponse:

@@ -4,10 +4,10 @@ Nothing is stored: the key itself is looked up on every request, so revoking it 
 """
 
 import re
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 
 from broadcaster.console.wired import Wired, wired
@@ -29,6 +29,9 @@ def caller(request: Request) -> Caller:
     except BadSignature:
         raise NotSignedIn("Sign in to see this page.") from None
     return known(wiring, uid)
+
+
+SignedIn = Annotated[Caller, Depends(caller)]
 
 
 def known(wiring: Wired, uid: str) -> Caller:

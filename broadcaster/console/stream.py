@@ -6,13 +6,13 @@ Each frame is the whole picture, so a browser that reconnects has missed nothing
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi.concurrency import run_in_threadpool
 
-from broadcaster.console import live, sessions
+from broadcaster.console import asked, live, sessions
 from broadcaster.console.curve import curve
 from broadcaster.console.rendering import part
 from broadcaster.console.wired import Wired
@@ -83,6 +83,7 @@ def take(wired: Wired, view: AlertView) -> Picture:
             "curve": part("curve", drawn),
             "states": part("states", shown),
             "actions": part("actions", shown),
+            "why": part("why", asked.why(wired, view.uid), of="watch-parts.html"),
         },
     }
     return Picture(view, shown, people, json.dumps(data, separators=(",", ":")))
@@ -95,6 +96,31 @@ def people_reached(wired: Wired, view: AlertView) -> int | None:
     if view.people is not None and (view.targeted <= live.COUNT_PEOPLE_UP_TO or live.is_complete(view)):
         return wired.progress.reached_people(view.uid)
     return None
+
+
+async def changes(wired: Wired, caller: str, draw: Callable[[], str], interval: float) -> AsyncIterator[str]:
+    """What ``draw`` makes (``news``), whenever it differs, until it raises, the key is revoked or the browser goes."""
+    yield f"retry: {_RETRY_MS}\n\n"
+    number, last, spoke = 0, "", time.monotonic()
+    while True:
+        try:
+            drawn = await run_in_threadpool(draw)
+            if drawn != last:
+                number, last = number + 1, drawn
+                yield _frame("progress", drawn, number)
+            if time.monotonic() - spoke >= HEARTBEAT:
+                spoke = time.monotonic()
+                yield ": still here\n\n"
+                await run_in_threadpool(sessions.known, wired, caller)
+        except Problem as problem:
+            yield _frame("end", json.dumps({"reason": problem.slug}), number + 1)
+            return
+        await asyncio.sleep(interval)
+
+
+def news(says: str, parts: Mapping[str, str]) -> str:
+    """A frame's data. ``says``: one sentence, for screen readers and the page's title; ``parts``: pieces of the page."""
+    return json.dumps({"says": says, "complete": False, "parts": parts}, separators=(",", ":"))
 
 
 def _frame(event: str, data: str, number: int) -> str:

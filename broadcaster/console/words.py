@@ -1,12 +1,16 @@
 """States, severities and times in words that people on a ward or at a service desk understand (tables and formats only)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from broadcaster.domain import audience as audiences
+from broadcaster.domain import templates
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Severity
+from broadcaster.domain.policy import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,51 @@ ALERT_STATES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A state three times over: in words, as a drawing (``symbol`` of ``watch-parts.html``), and as a tag's colour."""
+
+    label: str
+    symbol: str
+    colour: str
+
+
+#: What a monitor says of its target.
+MONITOR_STATES: Final = {
+    "down": Mark("Down", "cross", "red"),
+    "degraded": Mark("Works badly", "warning", "orange"),
+    "unknown": Mark("Not known", "question", "yellow"),
+    "ok": Mark("Works", "tick", "green"),
+}
+PAUSED: Final = Mark("Paused", "pause", "grey")
+UNWATCHED: Final = Mark("Not looked at", "question", "yellow")
+#: What one look came to.
+VERDICTS: Final = {
+    "failed": Mark("Failed", "cross", "red"),
+    "degraded": Mark("Worked badly", "warning", "orange"),
+    "unknown": Mark("Cannot say", "question", "yellow"),
+    "ok": Mark("Good", "tick", "green"),
+}
+INCIDENT_STATES: Final = {
+    "waiting": Mark("Will be sent", "clock", "orange"),
+    "asking": Mark("Waits for a decision", "question", "orange"),
+    "releasing": Mark("Being sent", "clock", "blue"),
+    "told": Mark("People were told", "bell", "red"),
+    "clearing": Mark("Over", "tick", "green"),
+    "closed": Mark("Over", "tick", "green"),
+    "dismissed": Mark("Not sent", "pause", "grey"),
+}
+OVER_UNTOLD: Final = Mark("Over, not sent", "tick", "grey")
+COULD_NOT: Final = Mark("Could not be sent", "warning", "red")
+#: What an alert of an incident was raised for.
+TOLD: Final = {"alert": "Alert", "reminder": "Reminder", "all_clear": "All-clear"}
+RELEASES: Final = {
+    Release.NOW: "at once",
+    Release.HOLD: "after {hold}, in which somebody can stop it",
+    Release.APPROVE: "only when somebody here says so",
+}
+
+
 def count(n: int) -> str:
     return f"{n:,}"
 
@@ -90,6 +139,72 @@ def moment(ms: int, zone: str) -> str:
     at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
     clock = f"{at.hour % 12 or 12}:{at:%M:%S}{'am' if at.hour < 12 else 'pm'}"
     return f"{at.day} {at:%B %Y} at {clock}"
+
+
+def clock(ms: int, now: int, zone: str) -> str:
+    """NHS style: 3:04am; with its day when that is not today's."""
+    at, today = (datetime.fromtimestamp(t / 1000, ZoneInfo(zone)) for t in (ms, now))
+    said = f"{at.hour % 12 or 12}:{at:%M}{'am' if at.hour < 12 else 'pm'}"
+    return said if at.date() == today.date() else f"{said} on {at.day} {at:%B}"
+
+
+def exact(ms: int, now: int, zone: str) -> str:
+    """The same with seconds, for what is about to happen or has just happened."""
+    at = datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
+    hour_minute, half, day = clock(ms, now, zone).partition("am" if at.hour < 12 else "pm")
+    return f"{hour_minute}:{at:%S}{half}{day}"
+
+
+def since(ms: int, now: int, zone: str) -> str:
+    return f"for {templates.duration(max(now - ms, 0) / 1000)}, since {clock(ms, now, zone)}"
+
+
+def span(seconds: float) -> str:
+    """A length of time that somebody has chosen: 90 seconds, 2 minutes, 1 hour 30 minutes."""
+    return f"{seconds:g} {plural(seconds, 'second')}" if seconds < 120 or seconds % 60 else templates.duration(seconds)
+
+
+def countdown(ms: int) -> str:
+    minutes, s = divmod(max(0, -(-ms // 1000)), 60)
+    parts = [f"{minutes} {plural(minutes, 'minute')}"] if minutes else []
+    return " ".join([*parts, f"{s} {plural(s, 'second')}"])
+
+
+def latency(ms: int | None) -> str:
+    """With a space that does not break."""
+    if ms is None:
+        return "–"
+    return f"{ms:,}\xa0ms" if ms < 1000 else f"{ms / 1000:.1f}\xa0s"
+
+
+def plural(n: float, thing: str) -> str:
+    return thing if n == 1 else f"{thing}s"
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """SMS, Slack and web push."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}" if names else ""
+
+
+def audience(of: audiences.Audience) -> str:
+    """Who is meant, in words."""
+    match of:
+        case audiences.Everyone():
+            return "everyone in the directory"
+        case audiences.InGroup(group):
+            return f"the group “{group}”"
+        case audiences.HasTag(key, value):
+            return f"people tagged “{key}: {value}”"
+        case audiences.Named(recipients):
+            return f"{count(len(recipients))} named {'person' if len(recipients) == 1 else 'people'}"
+        case audiences.Had():
+            return "everyone who may have got an earlier alert"
+        case audiences.AllOf(parts):
+            return f"those who belong to {'both' if len(parts) == 2 else 'all of'} {listed([audience(p) for p in parts])}"
+        case audiences.AnyOf(parts):
+            return listed([audience(part) for part in parts])
+        case audiences.Not(part):
+            return f"everyone but {audience(part)}"
 
 
 def machine_time(ms: int) -> str:

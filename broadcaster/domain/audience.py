@@ -6,6 +6,7 @@ An audience is a small tree, written in JSON::
     {"group": "<group id or name>"}
     {"tag": {"key": "site", "value": "Northmoor"}}        (short: {"tag": "site:Northmoor"})
     {"recipients": ["<recipient id>", ...]}
+    {"had": ["<alert id>", ...]}                          (may have got one of these alerts)
     {"all": [<audience>, ...]}    {"any": [<audience>, ...]}    {"not": <audience>}
 
 What lives here: reading and writing that tree. Turning it into SQL is ``store.audiences``.
@@ -18,6 +19,7 @@ from typing import Any, Final
 MAX_DEPTH: Final = 8
 MAX_NODES: Final = 200
 MAX_NAMED: Final = 10_000
+MAX_HAD: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,13 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Had:
+    """Everybody who may have got one of these alerts, by public id: to whom an all-clear goes."""
+
+    alerts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AllOf:
     parts: tuple["Audience", ...]
 
@@ -62,7 +71,7 @@ class Not:
     part: "Audience"
 
 
-Audience = Everyone | InGroup | HasTag | Named | AllOf | AnyOf | Not
+Audience = Everyone | InGroup | HasTag | Named | Had | AllOf | AnyOf | Not
 
 
 class InvalidAudience(ValueError):
@@ -88,6 +97,8 @@ def to_json(audience: Audience) -> dict[str, Any]:
             return {"tag": {"key": key, "value": value}}
         case Named(recipients):
             return {"recipients": list(recipients)}
+        case Had(alerts):
+            return {"had": list(alerts)}
         case AllOf(parts):
             return {"all": [to_json(part) for part in parts]}
         case AnyOf(parts):
@@ -114,7 +125,7 @@ def _parse(tree: Any, path: str, depth: int) -> Audience:
         raise InvalidAudience(f"{path}: nested deeper than {MAX_DEPTH}")
     if not isinstance(tree, dict) or len(tree) != 1:
         raise InvalidAudience(
-            f"{path}: expected an object with exactly one of everyone, group, tag, recipients, all, any, not"
+            f"{path}: expected an object with exactly one of everyone, group, tag, recipients, had, all, any, not"
         )
     ((kind, value),) = tree.items()
     path = f"{path}.{kind}"
@@ -129,6 +140,8 @@ def _parse(tree: Any, path: str, depth: int) -> Audience:
             return _tag(value, path)
         case "recipients":
             return _named(value, path)
+        case "had":
+            return _had(value, path)
         case "all":
             return AllOf(_parts(value, path, depth))
         case "any":
@@ -136,7 +149,7 @@ def _parse(tree: Any, path: str, depth: int) -> Audience:
         case "not":
             return Not(_parse(value, path, depth + 1))
         case _:
-            raise InvalidAudience(f"{path}: unknown; use everyone, group, tag, recipients, all, any or not")
+            raise InvalidAudience(f"{path}: unknown; use everyone, group, tag, recipients, had, all, any or not")
 
 
 def _parts(value: Any, path: str, depth: int) -> tuple[Audience, ...]:
@@ -162,6 +175,12 @@ def _named(value: Any, path: str) -> Named:
     if len(value) > MAX_NAMED:
         raise InvalidAudience(f"{path}: at most {MAX_NAMED} people by name; use a group for more")
     return Named(tuple(_text(item, f"{path}[{i}]") for i, item in enumerate(value)))
+
+
+def _had(value: Any, path: str) -> Had:
+    if not isinstance(value, list) or not value or len(value) > MAX_HAD:
+        raise InvalidAudience(f"{path}: expected a list of 1 to {MAX_HAD} alert ids")
+    return Had(tuple(_text(item, f"{path}[{i}]") for i, item in enumerate(value)))
 
 
 def _text(value: Any, path: str) -> str:

@@ -5,6 +5,7 @@ What lives here: routes and their headers. What does not: the browser's side (``
 
 import re
 import secrets
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -15,6 +16,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader
 from starlette.staticfiles import StaticFiles
 
+from broadcaster.services.incidents import IncidentView
 from broadcaster.services.progress import MessageView
 
 router = APIRouter(include_in_schema=False)
@@ -65,6 +67,10 @@ class _Progress(Protocol):
     def message(self, token: str) -> MessageView | None: ...
 
 
+class _Incidents(Protocol):
+    def of_alert(self, alert_uid: str) -> IncidentView | None: ...
+
+
 class _Settings(Protocol):
     @property
     def timezone(self) -> str: ...
@@ -81,6 +87,8 @@ class Wired(Protocol):
     def subscriptions(self) -> _Subscriptions: ...
     @property
     def progress(self) -> _Progress: ...
+    @property
+    def incidents(self) -> _Incidents: ...
 
 
 class _Files(StaticFiles):
@@ -119,16 +127,51 @@ def message(request: Request, token: str) -> Response:
     found = wired.progress.message(token) if _TOKEN.fullmatch(token) else None
     if found is None:
         return _page(request, "no-link.html", 404, kind="message")
-    at = datetime.fromtimestamp(found.sent_at / 1000, ZoneInfo(wired.settings.timezone))
-    clock = f"{at.hour % 12 or 12}:{at:%M}{'am' if at.hour < 12 else 'pm'}"
+    zone = ZoneInfo(wired.settings.timezone)
+    at, now = datetime.fromtimestamp(found.sent_at / 1000, zone), datetime.now(zone)
+    incident = wired.incidents.of_alert(found.alert_uid)
     return _page(
         request,
         "message.html",
         message=found,
         severity=_SEVERITIES.get(found.severity, (found.severity, "grey")),
-        at=f"{clock} on {at.day} {at:%B %Y}",
+        at=f"{_clock(at)} on {at.day} {at:%B %Y}",
         at_machine=at.isoformat(timespec="seconds"),
+        outage=None if incident is None else _outage(incident, found.alert_uid, now),
+        now=_clock(now),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """How it stands now with what a message is about. ``over``: since when all of it works again, else empty. ``down``,
+    ``well``: (name, since when). Without reasons: this page needs no sign-in, and its message says what is fit for all."""
+
+    over: str
+    down: tuple[tuple[str, str], ...]
+    well: tuple[tuple[str, str], ...]
+
+
+def _outage(incident: IncidentView, alert: str, now: datetime) -> Outage | None:
+    """None for an all-clear, which says by itself that it is over."""
+    if ("all_clear", alert) in incident.alerts:
+        return None
+
+    def since(ms: int) -> str:
+        at = datetime.fromtimestamp(ms / 1000, now.tzinfo)
+        return _clock(at) if at.date() == now.date() else f"{_clock(at)} on {at.day} {at:%B}"
+
+    over = incident.cleared_at or incident.closed_at
+    return Outage(
+        over="" if over is None else since(over),
+        down=tuple((c.name, since(c.opened_at)) for c in incident.causes if c.cleared_at is None),
+        well=tuple((c.name, since(c.cleared_at)) for c in incident.causes if c.cleared_at is not None),
+    )
+
+
+def _clock(at: datetime) -> str:
+    """NHS style: 3:04am."""
+    return f"{at.hour % 12 or 12}:{at:%M}{'am' if at.hour < 12 else 'pm'}"
 
 
 @router.get("/sw.js")

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from broadcaster.sandbox import replies
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import CHANNELS, Ledger
+from broadcaster.sandbox.mail import Mail
 from broadcaster.sandbox.notify import Notify
 from broadcaster.sandbox.outbox import Outbox
 from broadcaster.sandbox.push import Push
@@ -131,6 +132,7 @@ class Control:
         notify: Notify,
         slack: Slack,
         push: Push,
+        mail: Mail,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -140,6 +142,7 @@ class Control:
         self._notify = notify
         self._slack = slack
         self._push = push
+        self._mail = mail
 
     def routes(self) -> list[web.RouteDef]:
         """Relative to `/_sandbox`."""
@@ -156,6 +159,7 @@ class Control:
             web.post("/faults", self.add_fault),
             web.delete("/faults", self.clear_faults),
             web.delete("/faults/{id:[0-9]{1,9}}", self.clear_faults),
+            web.get("/mail", self.mail),
             web.post("/people", self.people),
             web.post("/browsers", self.browsers),
             web.post("/browsers/state", self.browser_state),
@@ -199,11 +203,15 @@ class Control:
         items = [entry.as_json() for entry in reversed(tile.entries)]
         return replies.json_reply({"name": tile.name, "address": tile.address, "channel": tile.channel, "items": items})
 
+    async def mail(self, _request: web.Request) -> web.Response:
+        """GET mail → how to use the mail system, and what became of the messages: see `Mail.as_json`."""
+        return replies.json_reply(self._mail.as_json())
+
     # -- telling
 
     async def reset(self, _request: web.Request) -> web.Response:
-        """POST reset: forgets messages, counts, faults and pending callbacks; keeps settings, people and
-        browsers."""
+        """POST reset: forgets messages (mail too), counts, faults and pending callbacks; keeps settings, people
+        and browsers."""
         self._outbox.clear()
         self._twilio.clear()
         self._notify.clear()
@@ -211,6 +219,8 @@ class Control:
         self._push.clear()
         self._faults.clear()
         self._ledger.clear()
+        self._mail.clear()
+        await self._mail.follow_faults()
         return replies.json_reply({"ok": True})
 
     async def settings(self, _request: web.Request) -> web.Response:
@@ -228,8 +238,10 @@ class Control:
         return replies.json_reply({"faults": self._faults.as_json()})
 
     async def add_fault(self, request: web.Request) -> web.Response:
-        """POST faults: see `faults`; 201 with the fault and its id."""
-        return replies.json_reply(self._faults.add(await replies.read_object(request)), status=201)
+        """POST faults: see `faults`; 201 with the fault and its id, once it is in force."""
+        made = self._faults.add(await replies.read_object(request))
+        await self._mail.follow_faults()
+        return replies.json_reply(made, status=201)
 
     async def clear_faults(self, request: web.Request) -> web.Response:
         """DELETE faults, faults/{id} → {"removed": n}; 404 for an unknown id."""
@@ -237,6 +249,7 @@ class Control:
         removed = self._faults.clear(None if raw is None else int(raw))
         if raw is not None and not removed:
             return replies.problem(404, "Not found", "no such fault")
+        await self._mail.follow_faults()
         return replies.json_reply({"removed": removed})
 
     async def people(self, request: web.Request) -> web.Response:

@@ -41,3 +41,15 @@ NOTIFY_TEMPLATE_ID = "5a5a5a5a-0000-4000-8000-000000000001"
 
 NOTIFY_CALLBACK_TOKEN = "sandbox-receipts-5a4db0c5"  # noqa: S105 (opens nothing)
 """The bearer token of its delivery receipts."""
+
+MAIL_DOMAIN = "mail.sandbox.invalid"
+"""The one domain that the sandbox's mail system takes mail for."""
+
+MAIL_USER = "probe"
+"""The account for monitors; its address is `probe@mail.sandbox.invalid`."""
+
+MAIL_PASSWORD = "sandbox-mail-5a4db0c5"  # noqa: S105 (opens nothing)
+"""Its password."""
+
+MAIL_PASSWORDS = {MAIL_USER: MAIL_PASSWORD, "ward": "sandbox-ward-5a4db0c5"}
+"""Every account."""

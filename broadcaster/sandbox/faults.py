@@ -12,6 +12,7 @@ hit is chosen by a seeded generator, so that a failing run can be run again.
 | reset_before | TCP reset | no |
 | reset_after | TCP reset | yes |
 | callback_late, _twice, _out_of_order, _early, _lost, _forged | see `CALLBACK_KINDS` | yes |
+| lost, stuck, auth, down | of provider `mail` only: see `mail_post` | |
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ CALLBACK_KINDS = {
     "callback_lost": "no callback, though the message arrives",
     "callback_forged": "a wrong signature",
 }
+MAIL_KINDS = frozenset({"lost", "stuck", "auth", "down"})
 OPERATIONS = ("send", "lookup", "any")
 
 _READERS: dict[str, replies.Reader] = {
-    "provider": replies.one_of("twilio", "notify", "slack", "push"),
-    "kind": replies.one_of(*sorted(REPLY_KINDS), *CALLBACK_KINDS),
+    "provider": replies.one_of("twilio", "notify", "slack", "push", "mail"),
+    "kind": replies.one_of(*sorted(REPLY_KINDS), *CALLBACK_KINDS, *sorted(MAIL_KINDS)),
     "operation": replies.one_of(*OPERATIONS),
     "probability": replies.number(0, 1),
     "count": replies.whole(1, 10_000_000),
@@ -93,6 +95,10 @@ class Faults:
         read = replies.pick(fields, _READERS, required=("provider", "kind"))
         if read["kind"] in ("delay", "late_reply", "callback_late") and "seconds" not in read:
             raise replies.BadInput(f"field 'seconds' is required for {read['kind']}")
+        if (read["provider"] == "mail") is not (read["kind"] in MAIL_KINDS):
+            raise replies.BadInput(f"field 'kind': {read['kind']} is no fault of {read['provider']}")
+        if read["provider"] == "mail":
+            read = _read_mail(fields, read)
         fault = Fault(self._next_id, **read)
         self._next_id += 1
         self._faults.append(fault)
@@ -123,6 +129,14 @@ class Faults:
             fault.count -= 1
         return True
 
+    def mail(self, kind: str, operation: str, address: str) -> bool:
+        """Whether a mail fault hits this message (or sign-in: `address` is the user)."""
+        return any(f.kind == kind and self._choose(f, "mail", operation, address) for f in self._faults)
+
+    def has_mail(self, kind: str, operation: str = "any") -> bool:
+        """Whether a mail fault is in force, whomever it hits."""
+        return any(f.kind == kind and (operation == "any" or f.operation in (operation, "any")) for f in self._faults)
+
     def callbacks(self, provider: str, address: str) -> Mapping[str, float]:
         """The callback faults of one message: kind → seconds."""
         if not self._faults:
@@ -144,6 +158,15 @@ class Faults:
             if fault.kind in REPLY_KINDS and self._choose(fault, provider, operation, address):
                 return await _bend(fault, request, take, refuse)
         return await take()
+
+
+def _read_mail(fields: dict[str, Any], read: dict[str, Any]) -> dict[str, Any]:
+    """A fault of the mail system: of both its halves unless said; closed ports hit everybody, always."""
+    known = {"provider", "kind", "operation"} | (set() if read["kind"] == "down" else {"probability", "count", "match"})
+    for name in fields:
+        if name not in known:
+            raise replies.BadInput(f"field {name!r} has no meaning for mail's {read['kind']}")
+    return {"operation": "any", **read}
 
 
 async def _bend(fault: Fault, request: web.Request, take: Take, refuse: Refuse) -> web.Response:

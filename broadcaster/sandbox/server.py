@@ -1,4 +1,4 @@
-"""Starts and stops the sandbox: one process, one port, all providers.
+"""Starts and stops the sandbox: one process, one port for all providers, and two of the mail system's own.
 
 | path | what |
 |---|---|
@@ -8,6 +8,8 @@
 | `/slack/api/{method}` | Slack |
 | `/push/` | push service: websocket for browsers, `/push/wpush/v2/{token}` for senders |
 | `/_sandbox/…` | control and ledger |
+
+The mail system's ports (SMTP submission, IMAP) are told by `/_sandbox/mail`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from broadcaster.sandbox.browsers import Shelf
 from broadcaster.sandbox.control import Control, bad_input
 from broadcaster.sandbox.faults import Faults
 from broadcaster.sandbox.ledger import Ledger
+from broadcaster.sandbox.mail import Mail
 from broadcaster.sandbox.notify import Notify
 from broadcaster.sandbox.outbox import Outbox
 from broadcaster.sandbox.push import Push
@@ -48,9 +51,11 @@ class Sandbox:
     _outbox: Outbox
     _sockets: Sockets
     _wall: Wall
+    _mail: Mail
 
     async def stop(self) -> None:
         """Stops listening and drops what was under way."""
+        await self._mail.stop()
         await self._wall.close()
         await self._sockets.close()
         await self._runner.cleanup()
@@ -58,7 +63,7 @@ class Sandbox:
 
 
 async def start(config: SandboxConfig) -> Sandbox:
-    """Starts a sandbox on the running loop; OSError when the port is taken."""
+    """Starts a sandbox on the running loop; OSError when a port is taken."""
     settings = Settings(sms_rate=config.sms_rate, notify_callback_url=config.notify_callback_url)
     ledger = Ledger()
     faults = Faults(config.seed)
@@ -70,7 +75,8 @@ async def start(config: SandboxConfig) -> Sandbox:
     sockets = Sockets(push, ledger)
     push.wire = sockets
     wall = Wall(ledger)
-    control = Control(settings, ledger, faults, outbox, twilio, notify, slack, push)
+    mail = Mail(config.host, config.smtp_port, config.imap_port, faults)
+    control = Control(settings, ledger, faults, outbox, twilio, notify, slack, push, mail)
     app = web.Application(client_max_size=MAX_REQUEST)
     for part in (twilio, notify, slack, push, sockets, wall):
         app.add_routes(part.routes())
@@ -82,13 +88,14 @@ async def start(config: SandboxConfig) -> Sandbox:
     try:
         site = web.TCPSite(runner, config.host, config.port)
         await site.start()
+        await mail.start()
     except OSError:
         await runner.cleanup()
         raise
     origin = config.public_origin or f"http://{_for_url(config.host)}:{runner.addresses[0][1]}"
     push.start(origin)
     await outbox.start()
-    return Sandbox(origin, runner, outbox, sockets, wall)
+    return Sandbox(origin, runner, outbox, sockets, wall, mail)
 
 
 def _for_url(host: str) -> str:

@@ -17,7 +17,8 @@ class SandboxConfig:
     every random choice of the faults. `callback_hosts` are host names, besides loopback, that callbacks may
     go to. `public_origin` is the origin clients use when it is not `http://host:port` (behind a container's
     port mapping): endpoints and the VAPID audience are made from it. `state_path` keeps simulated browsers
-    over a restart. `notify_callback_url` is where GOV.UK Notify's delivery receipts go.
+    over a restart. `notify_callback_url` is where GOV.UK Notify's delivery receipts go. `smtp_port` and
+    `imap_port` are the mail system's, 0 for free ones.
     """
 
     host: str = "127.0.0.1"
@@ -31,6 +32,8 @@ class SandboxConfig:
     public_origin: str | None = None
     state_path: Path | None = None
     notify_callback_url: str = ""
+    smtp_port: int = 0
+    imap_port: int = 0
 
 
 @dataclass(slots=True)

@@ -159,12 +159,12 @@ class Alerts:
 
     def hand_in(self, draft: Draft, caller: Caller, idempotency_key: str | None = None) -> "Future[Accepted]":
         """``accept`` for who waits in another way. Raises at once what needs no look into the database."""
-        self._check_channels(draft, sandbox=caller.test)
+        self.check_channels(_channels(draft), sandbox=caller.test)
         return self._together.hand_in(_Asked(draft, caller, idempotency_key, _fingerprint(draft)))
 
     def preview(self, draft: Draft, caller: Caller) -> Plan:
         """The plan as it would be made now. Raises Invalid."""
-        self._check_channels(draft, sandbox=caller.test)
+        self.check_channels(_channels(draft), sandbox=caller.test)
         names = [name for step in draft.steps for name in step.channels]
         with self._database.read() as connection:
             revision = revisions.current(connection)
@@ -320,11 +320,25 @@ class Alerts:
         ]  # fmt: skip
         store.add_steps(connection, steps)
 
-    def _check_channels(self, draft: Draft, *, sandbox: bool) -> None:
+    def check_channels(self, names: Collection[str], *, sandbox: bool = False) -> None:
+        """Raises Invalid for a channel that is not there."""
         known = self._channels.sandbox if sandbox else self._channels.live
-        unknown = sorted({name for step in draft.steps for name in step.channels} - set(known))
+        unknown = sorted(set(names) - set(known))
         if unknown:
             raise Invalid(f"channels: {', '.join(unknown)} not available; there is {', '.join(sorted(known)) or 'none'}.")
+
+    def check_audience(self, audience: audiences.Audience) -> None:
+        """Raises Invalid for a group, tag, person or alert that is not there now."""
+        with self._database.read() as connection:
+            if missing := self._missing(connection, audience, revisions.current(connection)):
+                raise Invalid(_unknown(missing))
+
+    def remembered(self, caller: Caller, idempotency_key: str) -> str | None:
+        """The alert that this key has raised."""
+        memory = (caller.id, idempotency_key)
+        with self._database.read() as connection:
+            row = store.remembered_requests(connection, [memory]).get(memory)
+        return None if row is None else str(row.alert_uid)
 
     # ---- preview -----------------------------------------------------------------------------------------------
 
@@ -390,6 +404,10 @@ def _fingerprint(draft: Draft) -> bytes:
 
 def _unknown(missing: Sequence[str]) -> str:
     return f"audience: not in the directory: {', '.join(missing[:10])}."
+
+
+def _channels(draft: Draft) -> set[str]:
+    return {name for step in draft.steps for name in step.channels}
 
 
 def _same(row: Row[Any], fingerprint: bytes) -> Accepted | KeyReused:

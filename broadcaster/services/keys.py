@@ -16,7 +16,8 @@ from enum import StrEnum
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
 from uuid_utils import uuid7
 
 from broadcaster.domain.errors import Forbidden, Invalid, NotFound, NotSignedIn
@@ -25,6 +26,7 @@ from broadcaster.store.database import Database, read_clock
 
 _FORM = re.compile(r"ab_(live|test)_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 _CACHE_SECONDS = 2.0
+_ITSELF = {False: "00000000-0000-7000-8000-000000000001", True: "00000000-0000-7000-8000-000000000002"}
 
 
 class Scope(StrEnum):
@@ -35,6 +37,9 @@ class Scope(StrEnum):
     DIRECTORY_READ = "directory:read"
     DIRECTORY_WRITE = "directory:write"
     METRICS_READ = "metrics:read"
+    MONITORS_READ = "monitors:read"
+    MONITORS_WRITE = "monitors:write"
+    SIGNALS_SEND = "signals:send"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class Keys:
     def list(self) -> list[dict[str, object]]:
         """All keys without their secrets, the newest first."""
         with self._database.read() as connection:
-            return store.all_keys(connection)
+            return [row for row in store.all_keys(connection) if row["uid"] not in _ITSELF.values()]
 
     def revoke(self, uid: str) -> None:
         """Ends the key within seconds everywhere. Raises NotFound."""
@@ -114,6 +119,41 @@ class Keys:
         if row is None or row.revoked_at is not None:
             raise NotSignedIn("This session's API key is not known, or was revoked.")
         return _caller(row)
+
+    def name_of(self, uid: str) -> str | None:
+        """The name of a key, also of one that was revoked: for who did what. None: there is no such key."""
+        with self._database.read() as connection:
+            row = store.by_uid(connection, uid)
+        return None if row is None else row.name
+
+    def itself(self, *, test: bool) -> Caller:
+        """The broadcaster, when it raises an alert of its own. Its key's secret is known to nobody."""
+        uid = _ITSELF[test]
+        with self._database.read() as connection:
+            row = store.by_uid(connection, uid)
+        if row is None:
+            try:
+                with self._database.write() as connection:
+                    self._insert_itself(connection, uid, test=test)
+            except IntegrityError:  # another process was first
+                pass
+            with self._database.read() as connection:
+                row = store.by_uid(connection, uid)
+        assert row is not None
+        return _caller(row)
+
+    @staticmethod
+    def _insert_itself(connection: Connection, uid: str, *, test: bool) -> None:
+        store.insert(
+            connection,
+            uid=uid,
+            name="the broadcaster itself",
+            prefix=secrets.token_hex(6),
+            secret_hash=secrets.token_bytes(32),
+            scopes="[]",
+            test=test,
+            created_at=read_clock(connection),
+        )
 
     def _look_up(self, key: str) -> Caller:
         refused = NotSignedIn("This API key is not known, or was revoked.")

@@ -14,7 +14,7 @@ import psutil
 import structlog
 
 from broadcaster.store import alerts as alert_store
-from broadcaster.store import batches, processes
+from broadcaster.store import batches, incidents, monitors, processes
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,8 @@ def release_dead_owners(database: Database) -> int:
         # A planner writes to no socket: its lease's end is enough. A sender must be gone before its messages are touched;
         # but one that still says that it lives is slow, not frozen, and holds what providers have told it.
         silent = processes.silent(connection)
-        owners = dict.fromkeys(alert_store.step_owners(connection), False)
+        idle = [*alert_store.step_owners(connection), *monitors.owners(connection), *incidents.owners(connection)]
+        owners = dict.fromkeys(idle, False)
         owners |= {name: expired and name in silent for name, expired in batches.owners(connection)}
     freed = 0
     for name, expired in owners.items():
@@ -57,6 +58,8 @@ def release_dead_owners(database: Database) -> int:
         with database.write() as connection:
             freed += batches.release_owner(connection, name)
             alert_store.release_steps(connection, name)
+            monitors.release(connection, name)
+            incidents.release(connection, name)
         log.warning("processes.leases_released", owner=name)
     return freed
 

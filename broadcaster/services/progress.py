@@ -105,6 +105,7 @@ class MessageView:
     source: str
     sent_at: int
     cancelled: bool
+    alert_uid: str
 
 
 class Progress:
@@ -163,8 +164,10 @@ class Progress:
             alert = deliveries.alert_of(connection, numbers[0])
             if alert is None or read_clock(connection) - alert.created_at > LINK_LIFE_MS:
                 return None
-        cancelled = alert.cancelled_at is not None
-        return MessageView(alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at, cancelled)
+        return MessageView(
+            alert.title, alert.body, alert.severity, alert.drill, alert.source, alert.created_at,
+            cancelled=alert.cancelled_at is not None, alert_uid=alert.uid,
+        )  # fmt: skip
 
     def reached_people(self, uid: str) -> int:
         """Distinct people whom a message reached: an exact count, for reports. Raises NotFound."""

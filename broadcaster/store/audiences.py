@@ -16,10 +16,10 @@ from sqlalchemy import (
     true,
 )
 
-from broadcaster.domain.audience import AllOf, AnyOf, Audience, Everyone, HasTag, InGroup, Named, Not, walk
-from broadcaster.domain.lifecycle import State
+from broadcaster.domain.audience import AllOf, AnyOf, Audience, Everyone, Had, HasTag, InGroup, Named, Not, walk
+from broadcaster.domain.lifecycle import MAY_HAVE_IT, State
 from broadcaster.store.revisions import valid
-from broadcaster.store.tables import contacts, deliveries, group_members, groups, recipient_tags, recipients
+from broadcaster.store.tables import alerts, contacts, deliveries, group_members, groups, recipient_tags, recipients
 
 
 def members(audience: Audience, revision: int) -> ColumnElement[bool]:
@@ -92,6 +92,9 @@ def unknown_names(connection: Connection, audience: Audience, revision: int) -> 
             )
             if connection.execute(tagged.limit(1)).first() is None:  # a slip of the pen would tell nobody
                 missing.append(f"tag {node.key}:{node.value} (nobody carries it; capitals count)")
+        elif isinstance(node, Had):
+            there = set(connection.execute(select(alerts.c.uid).where(alerts.c.uid.in_(node.alerts))).scalars())
+            missing += [f"alert {uid!r}" for uid in node.alerts if uid not in there]
     return missing
 
 
@@ -113,6 +116,13 @@ def _condition(audience: Audience, revision: int) -> ColumnElement[bool]:
             return recipients.c.id.in_(tagged)
         case Named(names):
             return recipients.c.uid.in_(names) if names else false()
+        case Had(uids):
+            had = (
+                select(deliveries.c.recipient_id)
+                .join(alerts, alerts.c.id == deliveries.c.alert_id)
+                .where(alerts.c.uid.in_(uids), deliveries.c.state.in_([state.value for state in MAY_HAVE_IT]))
+            )
+            return recipients.c.id.in_(had)
         case AllOf(parts):
             return and_(*(_condition(part, revision) for part in parts))
         case AnyOf(parts):

@@ -525,3 +525,10 @@ def note_attempt(
     sql = "UPDATE attempts SET code = coalesce(?, code), provider_id = coalesce(provider_id, ?), cost = coalesce(cost, ?)"
     sql = _placeholders(connection, f"{sql} WHERE delivery_id = ? AND n = ?")
     connection.exec_driver_sql(sql, (code, provider_id, cost, delivery, n))
+
+
+def last_move_ago(connection: Connection) -> int | None:
+    """Ms since any delivery last changed its state; None: none ever did."""
+    sql = f"SELECT {now_ms(connection)} - at FROM delivery_events ORDER BY id DESC LIMIT 1"
+    found = connection.exec_driver_sql(sql).scalar()
+    return None if found is None else int(found)

@@ -350,6 +350,224 @@ alert_samples = Table(
     comment="reach over time, thinned as the alert ages",
 )
 
+# ---- monitors, signals and what comes of them ------------------------------------------------------------------------
+
+monitors = Table(
+    "monitors",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("config", Text, nullable=False, comment="JSON, without its secrets"),
+    Column("secrets", Text, comment="JSON, sealed with the broadcaster's own key"),
+    Column("interval_ms", Integer, nullable=False),
+    Column("timeout_ms", Integer, nullable=False),
+    Column("failures", Integer, nullable=False, comment="in a row, until a vantage says that it is down"),
+    Column("successes", Integer, nullable=False, comment="in a row, until it takes that back"),
+    Column("quorum", Integer, nullable=False, comment="vantages that must agree"),
+    Column("hold_down_ms", Integer, nullable=False),
+    Column("sign_in_pause_ms", Integer, nullable=False, comment="between looks once our password is refused"),
+    Column("control", Text, comment="host:port; when it cannot be reached either, the vantage is at fault"),
+    Column("policy", Text, comment="JSON; NULL: watches, and raises nothing"),
+    Column("ping_hash", Text, unique=True, comment="sha256 of the token in a heartbeat's address, hex"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False, comment="when it was made, changed or resumed"),
+    Column("paused_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    Column("state", Text, nullable=False, server_default="unknown"),
+    Column("state_since", BigInteger, nullable=False),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("failed_at", BigInteger, comment="the last failed look of any vantage"),
+    Column("seen_at", BigInteger, comment="the last heartbeat heard"),
+    Column("version", Integer, nullable=False, server_default="1"),
+)
+Index("uq_monitors_name_current", monitors.c.name, unique=True, **_current("deleted_at"))
+
+vantages = Table(
+    "vantages",
+    metadata,
+    Column("monitor_id", _Id, ForeignKey("monitors.id"), primary_key=True, autoincrement=False),
+    Column("vantage", Text, primary_key=True),
+    Column("next_at", BigInteger, comment="when it looks next; NULL: paused"),
+    Column("owner", Text),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("holds", Text, comment="ok, degraded, failed; NULL: nothing yet"),
+    Column("n_failed", Integer, nullable=False, server_default="0", comment="looks in a row"),
+    Column("n_degraded", Integer, nullable=False, server_default="0"),
+    Column("n_ok", Integer, nullable=False, server_default="0"),
+    Column("n_working", Integer, nullable=False, server_default="0"),
+    Column("n_unknown", Integer, nullable=False, server_default="0"),
+    Column("n_refused", Integer, nullable=False, server_default="0", comment="times in a row our password was refused"),
+    Column("last_at", BigInteger),
+    comment="where each monitor is looked at from, and when next",
+)
+Index("ix_vantages_due", vantages.c.vantage, vantages.c.next_at)
+
+readings = Table(
+    "readings",
+    metadata,
+    _id(),
+    Column("monitor_id", _Id, nullable=False),
+    Column("vantage", Text, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("latency_ms", Integer),
+    Column("detail", Text, comment="JSON"),
+    UniqueConstraint("monitor_id", "vantage", "due_at"),
+)
+Index("ix_readings_at", readings.c.at)
+Index("ix_readings_monitor", readings.c.monitor_id, readings.c.id)  # the last of one, without sorting all of it
+
+monitor_changes = Table(
+    "monitor_changes",
+    metadata,
+    _id(),
+    Column("monitor_id", _Id, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("old", Text, nullable=False),
+    Column("new", Text, nullable=False),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("evidence", Text, nullable=False, comment="JSON: vantage -> what it held, and its looks in a row"),
+)
+Index("ix_monitor_changes_monitor", monitor_changes.c.monitor_id)
+
+maintenance = Table(
+    "maintenance",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("monitor_id", _Id, comment="NULL: every monitor"),
+    Column("from_at", BigInteger, nullable=False),
+    Column("until_at", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    comment="times in which nothing is raised",
+)
+Index("ix_maintenance_until", maintenance.c.until_at)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("group_key", Text, nullable=False),
+    Column("group_open", Text, unique=True, comment="group_key while causes may join, else NULL"),
+    Column("policy", Text, nullable=False, comment="JSON, as it was when the incident began"),
+    Column("sandbox", Boolean, nullable=False),
+    Column("state", Text, nullable=False, comment="waiting, asking, releasing, told, clearing, closed, dismissed"),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, comment="when something is due; NULL: it waits for a cause, or for somebody"),
+    Column("owner", Text),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("told_at", BigInteger),
+    Column("remind_at", BigInteger),
+    Column("reminders", Integer, nullable=False, server_default="0"),
+    Column("cleared_at", BigInteger, comment="when the last cause went"),
+    Column("closed_at", BigInteger),
+    Column("decided_by", Text, comment="who released or dismissed it"),
+    Column("fault", Text, comment="why it could not be told, for the operator"),
+)
+Index("ix_incidents_due", incidents.c.next_at, **_current("closed_at"))
+
+incident_causes = Table(
+    "incident_causes",
+    metadata,
+    _id(),
+    Column("incident_id", _Id, ForeignKey("incidents.id"), nullable=False),
+    Column("key", Text, nullable=False, comment="monitor:<uid> or signal:<source>:<key>"),
+    Column("key_open", Text, unique=True, comment="key while it lasts, else NULL"),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="in words"),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("cleared_at", BigInteger),
+)
+Index("ix_incident_causes_incident", incident_causes.c.incident_id)
+Index("ix_incident_causes_key", incident_causes.c.key)
+
+incident_alerts = Table(
+    "incident_alerts",
+    metadata,
+    Column("incident_id", _Id, ForeignKey("incidents.id"), primary_key=True, autoincrement=False),
+    Column("n", SmallInteger, primary_key=True, autoincrement=False),
+    Column("what", Text, nullable=False, comment="alert, reminder, all_clear"),
+    Column("alert_uid", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+Index("ix_incident_alerts_alert", incident_alerts.c.alert_uid)
+
+signal_sources = Table(
+    "signal_sources",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("options", Text, nullable=False, comment="JSON: the generic format's mapping"),
+    Column("token_hash", Text, nullable=False, unique=True, comment="sha256 of the token in its address, hex"),
+    Column("secrets", Text, comment="JSON, sealed: what its requests are signed with"),
+    Column("per_minute", Integer, nullable=False),
+    Column("test", Boolean, nullable=False, comment="what it raises reaches the sandbox only"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Column("heard_at", BigInteger),
+    Column("heard", BigInteger, nullable=False, server_default="0", comment="requests taken"),
+    Column("refused", BigInteger, nullable=False, server_default="0"),
+)
+Index("uq_signal_sources_name_current", signal_sources.c.name, unique=True, **_current("deleted_at"))
+
+signal_rules = Table(
+    "signal_rules",
+    metadata,
+    _id(),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("match", Text, nullable=False, comment="JSON"),
+    Column("policy", Text, comment="JSON; NULL: what matches is dropped"),
+    Column("as_signalled", Boolean, nullable=False, comment="the alert's severity is the signal's"),
+    Column("group_by", Text, nullable=False, comment="JSON list of labels: a value of its own, an incident of its own"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    _id(),
+    Column("source_id", _Id, ForeignKey("signal_sources.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("severity", Text),
+    Column("labels", Text, nullable=False, comment="JSON"),
+    Column("rule_id", _Id, comment="the rule that took it; NULL: none did"),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("said_at", BigInteger, comment="the time that the source itself gave last"),
+    Column("times", BigInteger, nullable=False, server_default="1"),
+    UniqueConstraint("source_id", "key"),
+)
+Index("ix_signals_last", signals.c.last_at)
+
+signal_requests = Table(
+    "signal_requests",
+    metadata,
+    Column("source_id", _Id, ForeignKey("signal_sources.id"), primary_key=True, autoincrement=False),
+    Column("request_id", Text, primary_key=True, comment="webhook-id (Standard Webhooks)"),
+    Column("at", BigInteger, nullable=False),
+    comment="signed requests that were taken: none is taken twice",
+)
+
 # ---- running -------------------------------------------------------------------------------------------------------
 
 routes = Table(
@@ -384,6 +602,14 @@ route_health = Table(
     Column("delivered", Integer, nullable=False),
     Column("undelivered", Integer, nullable=False, comment="finally, for a reason of the route's"),
     comment="the last minutes of each route, in buckets: what its circuit breaker judges",
+)
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next_at", BigInteger, nullable=False),
+    comment="what one process of all does at a time, for example the heartbeat to a dead-man service",
 )
 
 processes = Table(

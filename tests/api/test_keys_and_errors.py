@@ -47,7 +47,8 @@ def test_without_a_key_that_holds_the_answer_is_401(stack: Stack, key: str | Non
 
 
 def test_every_route_but_the_stated_ones_asks_for_a_key(stack: Stack) -> None:
-    """Open: liveness, the push key, receipts (each is signed), and leaving (the browser's secret is the proof)."""
+    """Open: liveness, the push key, receipts (each is signed), heartbeats (the address is the proof), and leaving (the
+    browser's secret is the proof)."""
     document = requests.get(f"{stack.api}/api/v1/openapi.json", timeout=10).json()
     unguarded = {
         (method.upper(), path)
@@ -61,6 +62,7 @@ def test_every_route_but_the_stated_ones_asks_for_a_key(stack: Stack) -> None:
         ("GET", "/api/v1/push/key"),
         ("DELETE", "/api/v1/push/subscriptions"),
         ("POST", "/api/v1/receipts/{channel}"),
+        *((method, "/api/v1/heartbeats/{token}") for method in ("GET", "HEAD", "POST")),
     }
 
 
@@ -122,11 +124,12 @@ def test_an_address_that_is_none_is_named_by_its_place_and_not_repeated(stack: S
     assert "07700 9x" not in answer.text
 
 
-def test_half_a_surrogate_pair_is_refused_and_no_fault(stack: Stack) -> None:
+def test_what_json_cannot_say_is_refused_and_no_fault(stack: Stack) -> None:
     headers = {"Content-Type": "application/json"}
     for body in (rb'{"name": "\ud800"}', rb'{"name": "A", "\ud800": 1}'):
         problem(call(stack, "POST", "recipients", stack.key, data=body, headers=headers), 422)
-    for audience in (rb'{"\ud800": 1}', rb'{"group": "\ud800"}', rb'{"tag": "a:\u0000"}'):
+    deep = b'{"not":' * 900 + b"1" + b"}" * 900
+    for audience in (rb'{"\ud800": 1}', rb'{"group": "\ud800"}', rb'{"tag": "a:\u0000"}', b'{"group": NaN}', deep):
         body = b'{"title": "t", "body": "b", "audience": ' + audience + b"}"
         problem(call(stack, "POST", "alerts", stack.key, data=body, headers=headers), 422)
 

@@ -31,6 +31,7 @@ from tests.bench import (
     report,
     rounds,
     scale,
+    watching,
     whole,
 )
 from tests.bench.ground import PARTS, QUICK_PARTS, Ground, Options, ground
@@ -74,7 +75,7 @@ def _parts(options: Options) -> list[tuple[str, Callable[[Ground], dict[str, Any
         found.append(("rounds", lambda made: rounds.run(made, kinds)))
     further = {
         "latency": latency.run, "receipts": receipts.run, "accepting": accepting.run, "import": importing.run,
-        "scale": scale.run, "provider": provider.run, "whole": whole.run,
+        "scale": scale.run, "provider": provider.run, "watching": watching.run, "whole": whole.run,
     }  # fmt: skip
     found += [(part, run) for part, run in further.items() if part in options.only]
     return found

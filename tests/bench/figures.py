@@ -83,6 +83,9 @@ BARS: Final = (
     Bar("cost of a delivery, largest crowd against the one before", "scale.dearest", 1.15, False),
     Bar("rate limit: least share of the allowed rate", "provider.least_share", 0.97),
     Bar("rate limit: most in any 1 s, of the allowed", "provider.most_in_a_second", 1.05, False),
+    Bar("500 monitors at 10 s: cores", "watching.cores", 0.25, False, ("watching.monitors", 500)),
+    Bar("500 monitors at 10 s: looks recorded twice", "watching.twice", 0, False),
+    Bar("500 monitors at 10 s: late by at p99, ms", "watching.late_ms.p99", 2_000, False, ("watching.monitors", 500)),
     Bar("Retry-After: last request after it, ms", "provider.retry_after.worst_stop_ms", 100, False),
 )
 

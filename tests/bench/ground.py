@@ -16,7 +16,7 @@ from tests.bench.product import Product
 from tests.bench.services import Postgres
 from tests.bench.sink import Sink, running_sink
 
-PARTS: Final = ("push", "sms", "latency", "receipts", "accepting", "import", "scale", "provider", "whole")
+PARTS: Final = ("push", "sms", "latency", "receipts", "accepting", "import", "scale", "provider", "watching", "whole")
 #: What two minutes have room for; ``ONLY`` names the others.
 QUICK_PARTS: Final = ("push", "sms", "latency", "receipts", "accepting", "whole")
 

@@ -194,5 +194,16 @@ class Books:
         with self._database.read() as connection:
             return [(int(d), int(n), str(p)) for d, n, p in connection.execute(query, {"uid": uid, "limit": limit})]
 
+    def last_look(self) -> int:
+        """When the last look at a monitor was done, ms."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.text("SELECT coalesce(max(at), 0) FROM readings")).scalar_one())
+
+    def looks_since(self, at: int) -> list[tuple[int, int, int, str]]:
+        """(monitor, when it was due, ms until it was done, verdict) of looks that were due after ``at``."""
+        query = sa.text("SELECT monitor_id, due_at, at - due_at, verdict FROM readings WHERE due_at > :at")
+        with self._database.read() as connection:
+            return [(row[0], row[1], int(row[2]), row[3]) for row in connection.execute(query, {"at": at})]
+
     def close(self) -> None:
         self._database.close()

@@ -23,7 +23,7 @@ from broadcaster.services.progress import Progress
 from broadcaster.services.ratelimit import RateLimiter
 from broadcaster.store import migrate
 from broadcaster.store.database import Database
-from workers.runtime import EventLoop
+from workers.loop import EventLoop
 
 NOWHERE: Final = "redis://127.0.0.1:1/0"
 
@@ -83,7 +83,7 @@ def test_the_engine_delivers_over_a_channel_it_has_never_heard_of(
     migrate.upgrade(database)
     bleeps = Bleeps()
     channels = ChannelSet({"bleep": bleeps}, {"bleep": bleeps})
-    wake_ups, loop = WakeUps(NOWHERE), EventLoop()
+    wake_ups, loop = WakeUps(NOWHERE), EventLoop("test")
     client = redis.Redis.from_url(NOWHERE, socket_connect_timeout=0.05, retry=None)
     limiter = RateLimiter(client, lambda: 1)
     directory = Directory(database, channels)

@@ -30,7 +30,7 @@ from broadcaster.services.receipts import Receipts
 from broadcaster.services.routing import RouteView, Routing
 from broadcaster.store import deliveries, migrate
 from broadcaster.store.database import Database
-from workers.runtime import EventLoop
+from workers.loop import EventLoop
 
 NOWHERE: Final = "redis://127.0.0.1:1/0"
 UP: Final = Accepted("x")
@@ -100,7 +100,7 @@ class Ward:
         self.database = database
         self.first, self.second = Pager("pager:first"), Pager("pager:second")
         channels = ChannelSet({"pager": self.first}, {"pager": self.first}, {"pager:first": [self.second]})
-        self.loop, self.wake_ups = EventLoop(), WakeUps(NOWHERE)
+        self.loop, self.wake_ups = EventLoop("test"), WakeUps(NOWHERE)
         client = redis.Redis.from_url(NOWHERE, socket_connect_timeout=0.05, retry=None)
         self.routing = Routing(database, channels)
         self.deliverer = Deliverer(

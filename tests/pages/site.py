@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -12,17 +13,19 @@ from fastapi import FastAPI, Request, Response
 from itsdangerous import URLSafeTimedSerializer
 
 from broadcaster.console import pages as console
+from broadcaster.domain.channel import Traits
 from broadcaster.domain.errors import NotFound, NotSignedIn
 from broadcaster.domain.lifecycle import STATES
 from broadcaster.pwa import pages as pwa
 from broadcaster.services.keys import Caller, Scope
 from broadcaster.services.progress import AlertView, ChannelView, DeliveryView, MessageView, RouteTrouble, Sample
+from tests.pages import watched
 
 SECRET = b"a secret of the tests, long enough"
 KEY = "ab_test_abcdefghijkl_" + "x" * 43
 READ_ONLY_KEY = "ab_test_abcdefghijkl_" + "y" * 43
+HOSTILE = watched.HOSTILE
 UID = "0190a1b2-c3d4-7000-8000-000000000001"
-HOSTILE = """<script>alert(1)</script>"><img src=x onerror=alert(2)>'{{ 7*7 }}"""
 
 
 def channel(name: str, label: str, *, receipts: bool = True, **counts: int) -> ChannelView:
@@ -113,6 +116,7 @@ class Settings:
 @dataclass
 class Keys:
     revoked: bool = False
+    test: bool = True
 
     def authenticate(self, key: str) -> Caller:
         if key not in (KEY, READ_ONLY_KEY):
@@ -120,10 +124,17 @@ class Keys:
         return self.by_uid("key-1" if key == KEY else "key-2")
 
     def by_uid(self, uid: str) -> Caller:
-        if self.revoked or uid not in ("key-1", "key-2", "key-3"):
+        if self.revoked or uid not in ("key-1", "key-2", "key-3", "key-4"):
             raise NotSignedIn("This session's API key is not known, or was revoked.")
-        scopes = {"key-1": [Scope.ALERTS_SEND, Scope.ALERTS_READ], "key-2": [Scope.ALERTS_READ], "key-3": []}[uid]
-        return Caller(1, uid, "Service desk", frozenset(scopes), True)
+        watching = [Scope.MONITORS_READ, Scope.MONITORS_WRITE]
+        scopes = {
+            "key-1": [Scope.ALERTS_SEND, Scope.ALERTS_READ, *watching], "key-2": [Scope.ALERTS_READ, Scope.MONITORS_READ],
+            "key-3": [], "key-4": [Scope.ALERTS_READ],
+        }[uid]  # fmt: skip
+        return Caller(1, uid, "Service desk", frozenset(scopes), self.test)
+
+    def name_of(self, uid: str) -> str | None:
+        return {"key-1": "Service desk", "hostile": HOSTILE}.get(uid)
 
 
 @dataclass
@@ -178,6 +189,16 @@ class Subscriptions:
 
 
 @dataclass
+class Channels:
+    """Only what they are called."""
+
+    def first(self) -> list[SimpleNamespace]:
+        names = {"sms": "SMS", "slack": "Slack", "push": "Web push"}
+        made = [Traits(name, label, 1, None, duplicates_collapse=True, gives_receipts=True) for name, label in names.items()]
+        return [SimpleNamespace(traits=traits) for traits in made]
+
+
+@dataclass
 class Wiring:
     settings: Settings = field(default_factory=Settings)
     secret: bytes = SECRET
@@ -186,6 +207,9 @@ class Wiring:
     alerts: Alerts = field(default_factory=Alerts)
     progress: Progress = field(default_factory=Progress)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    channels: Channels = field(default_factory=Channels)
+    monitors: watched.Monitors = field(default_factory=watched.Monitors)
+    incidents: watched.Incidents = field(default_factory=watched.Incidents)
     posted: list[tuple[str, str, Any]] = field(default_factory=list)  # what browsers told the API
     answers: list[int] = field(default_factory=list)  # what the API says to that, 204 when empty
 
@@ -265,10 +289,14 @@ def example() -> Wiring:
         *(delivery(n, state="queued", code=None, reason=None, channel="slack", address="U02••••9K") for n in range(30, 150)),
     ]  # fmt: skip
     wiring.progress.messages = {
-        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Trust IT", now, False),
-        "drill": MessageView("Email is down", "This is a drill. Reply to nobody.", "high", True, "Trust IT", now, True),
-        "hostile": MessageView(HOSTILE, HOSTILE, "low", False, HOSTILE, now, False),
+        "live": MessageView("Email is down across the trust", views[0].body, "critical", False, "Trust IT", now, False, UID),
+        "drill": MessageView("Email is down", "This is a drill. Do nothing.", "high", True, "Trust IT", now, True, "drill"),
+        "over": MessageView("Email is down", "Use the phone.", "high", False, "Trust IT", now, True, "done"),
+        "all-clear": MessageView("It works again", "Use email.", "high", False, "Trust IT", now, False, "cancelled"),
+        "hostile": MessageView(HOSTILE, HOSTILE, "low", False, HOSTILE, now, False, "hostile"),
     }  # fmt: skip
+    wiring.monitors.views = {view.uid: view for view in watched.some_monitors(now)}
+    wiring.incidents.views = {view.uid: view for view in watched.some_incidents(now, UID)}
     return wiring
 
 

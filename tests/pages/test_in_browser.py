@@ -15,6 +15,11 @@ from tests.pages.site import UID, Site, alert, channel, done, example, serve
 
 pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="NOT TESTED in a browser: install chromium")
 
+WATCHING = (
+    "/console/monitors", "/console/monitors/down", "/console/monitors/hostile", "/console/monitors/down/maintenance",
+    "/console/incidents", "/console/incidents/waiting", "/console/incidents/told", "/console/incidents/hostile",
+    "/console/incidents/waiting/dismiss",
+)  # fmt: skip
 RECEIPT = "/api/v1/receipts/push?d=1.1.signature"
 
 
@@ -47,6 +52,7 @@ def test_no_page_is_refused_anything_by_its_own_policy(site: Site) -> None:
             for path in (
                 "/console/alerts", f"/console/alerts/{UID}", "/console/alerts/done", "/console/alerts/hostile",
                 f"/console/alerts/{UID}/deliveries", f"/console/alerts/{UID}/cancel", "/console/sign-in",
+                *WATCHING,
                 "/enrol/good.token-1", "/m/live", "/m/hostile",
             ):  # fmt: skip
                 await tab.go(site.url + path)
@@ -67,7 +73,8 @@ def test_nothing_is_wider_than_the_screen(site: Site, width: int) -> None:
             )
             await tab.go(f"{site.enter()}?next=/console/alerts")
             for path in ("/console/alerts", f"/console/alerts/{UID}", "/console/alerts/hostile",
-                         f"/console/alerts/{UID}/deliveries", "/enrol/good.token-1", "/m/hostile"):  # fmt: skip
+                         f"/console/alerts/{UID}/deliveries", *WATCHING, "/enrol/good.token-1", "/m/hostile", "/m/over",
+                         "/m/live"):  # fmt: skip
                 await tab.go(site.url + path)
                 assert await tab.js("document.documentElement.scrollWidth") <= width, path
 
@@ -97,13 +104,23 @@ def test_the_live_page_moves_and_comes_to_rest(site: Site) -> None:
     asyncio.run(visit())
 
 
+async def press(tab: chromium.Tab, key: str, code: int, text: str = "") -> None:
+    values: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+    await tab.do("Input.dispatchKeyEvent", type="keyDown", **values, **({"text": text} if text else {}))
+    await tab.do("Input.dispatchKeyEvent", type="keyUp", **values)
+
+
+async def tab_to(tab: chromium.Tab, text: str) -> None:
+    """With the Tab key alone, to what has this text."""
+    for _ in range(40):
+        await press(tab, "Tab", 9)
+        if await tab.js("document.activeElement.textContent.trim()") == text:
+            return
+    raise AssertionError(f"the keyboard does not reach “{text}”")
+
+
 def test_signing_in_and_cancelling_with_the_keyboard_alone(site: Site) -> None:
     """Also that our own forms pass the origin check of a real browser."""
-
-    async def press(tab: chromium.Tab, key: str, code: int, text: str = "") -> None:
-        values: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        await tab.do("Input.dispatchKeyEvent", type="keyDown", **values, **({"text": text} if text else {}))
-        await tab.do("Input.dispatchKeyEvent", type="keyUp", **values)
 
     async def visit() -> None:
         async with chromium.tab() as tab:
@@ -115,13 +132,80 @@ def test_signing_in_and_cancelling_with_the_keyboard_alone(site: Site) -> None:
             await tab.shows(f"document.readyState === 'complete' && location.pathname === '/console/alerts/{UID}/cancel'")
             await press(tab, "Tab", 9)
             assert await tab.js("document.activeElement.textContent.trim()") == "Skip to main content"
-            for _ in range(12):
-                await press(tab, "Tab", 9)
-                if await tab.js("document.activeElement.textContent.trim()") == "Yes, cancel it":
-                    break
+            await tab_to(tab, "Yes, cancel it")
             await press(tab, "Enter", 13, "\r")
             await tab.shows(f"location.pathname === '/console/alerts/{UID}'")
             assert site.wiring.alerts.cancelled == [(UID, "key-1")]
+
+    asyncio.run(visit())
+
+
+def test_an_incident_is_decided_with_the_keyboard_alone_while_its_page_moves(site: Site) -> None:
+    async def visit() -> None:
+        async with chromium.tab(390, 844) as tab:
+            await tab.go(f"{site.enter()}?next=/console/incidents/waiting")
+            await tab.shows("document.querySelector('[data-connection]').dataset.on === 'true'")
+            await tab_to(tab, "Do not send")
+            countdown = await tab.js("document.querySelector('.app-outlook__countdown').textContent")
+            await tab.shows(f"document.querySelector('.app-outlook__countdown').textContent !== {json.dumps(countdown)}")
+            assert await tab.js("document.activeElement.textContent.trim()") == "Do not send"
+            assert "This will be sent by itself" in await tab.js("document.title")
+            await press(tab, "Enter", 13, "\r")
+            await tab.shows("document.readyState === 'complete' && location.pathname.endsWith('/dismiss')")
+            await tab_to(tab, "Yes, do not send it")
+            await press(tab, "Enter", 13, "\r")
+            await tab.shows("document.readyState === 'complete' && location.pathname === '/console/incidents/waiting'")
+            assert site.wiring.incidents.done == [("dismiss", "waiting", "key-1")]
+            await tab.shows("document.querySelector('.app-outlook h2').textContent === 'Nobody is told'")
+            assert tab.complaints == []
+
+    asyncio.run(visit())
+
+
+def test_a_monitor_that_fails_is_seen_without_a_hand_moved(site: Site) -> None:
+    site.wiring.monitors.views = {"well": site.wiring.monitors.views["well"]}
+    site.wiring.incidents.views.clear()
+
+    async def visit() -> None:
+        async with chromium.tab() as tab:
+            await tab.go(f"{site.enter()}?next=/console/alerts")
+            await tab.shows("document.title.startsWith('1 monitor: works.')")
+            view = site.wiring.monitors.views["well"]
+            site.wiring.monitors.views["well"] = replace(view, state="down", reason="It does not answer.")
+            await tab.shows("document.title.startsWith('1 monitor down.')")
+            assert await tab.js("document.querySelector('[role=status]').textContent") != ""
+            await tab.go(f"{site.url}/console/monitors")
+            await tab.shows("document.querySelector('.app-monitor').textContent.includes('It does not answer.')")
+            site.wiring.monitors.views["well"] = view
+            await tab.shows("document.querySelector('.app-monitor--tick') !== null")
+            assert tab.complaints == []
+
+    asyncio.run(visit())
+
+
+def test_without_scripts_pages_load_themselves_again_and_everything_can_be_done(site: Site) -> None:
+    async def visit() -> None:
+        async with chromium.tab() as tab:
+            await tab.go(f"{site.enter()}?next=/console/alerts")
+            await tab.do("Emulation.setScriptExecutionDisabled", value=True)
+            await tab.go(f"{site.url}/console/incidents/asking")
+            assert "loads again every 5 seconds" in await tab.js("document.body.innerText")
+            assert await tab.js("document.querySelector('[data-connection]').hidden")
+            await tab_to(tab, "Stop that")
+            await press(tab, "Enter", 13, "\r")
+            await tab.shows("document.readyState === 'complete' && location.search === '?refresh=off'")
+            await tab_to(tab, "Send now")
+            await press(tab, "Enter", 13, "\r")
+            await tab.until(lambda: site.wiring.incidents.done == [("release", "asking", "key-1")])
+            await tab.go(f"{site.url}/console/monitors/down?refresh=off")
+            await tab_to(tab, "Maintenance")
+            await press(tab, "Enter", 13, "\r")
+            await tab.shows("document.readyState === 'complete' && location.pathname.endsWith('/maintenance')")
+            await tab.js("document.querySelector('#note').focus()")
+            await tab.do("Input.insertText", text="new certificate")
+            await tab_to(tab, "For 4 hours from now")
+            await press(tab, "Enter", 13, "\r")
+            await tab.until(lambda: [done[0] for done in site.wiring.monitors.done] == ["maintenance"])
 
     asyncio.run(visit())
 

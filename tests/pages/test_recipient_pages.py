@@ -122,3 +122,34 @@ def test_static_files_are_checked_and_stay_in_their_folder(site: Site) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert requests.get(f"{site.url}/static/pwa/..%2fpages.py").status_code == 404
     assert json.loads(requests.get(f"{site.url}/manifest.webmanifest").text)["scope"] == "/"
+
+
+def test_a_message_of_an_outage_says_how_it_stands_now(site: Site) -> None:
+    text = requests.get(f"{site.url}/m/live").text
+    now = text[text.index('id="now"') :]
+    assert now.index("Sending mail") < now.index("Queue of mail relay 2") < now.index("Reading mail (webmail)")
+    assert now.count(">Down</strong>") == 2
+    assert now.count(">Works again</strong>") == 1
+    assert "refused the connection" not in text  # what only the console's readers need to know
+    assert "This is over" not in text
+
+
+def test_once_it_is_over_a_message_says_so_first(site: Site) -> None:
+    text = requests.get(f"{site.url}/m/over").text
+    assert "<title>Over: Email is down" in text
+    assert re.search(r"This is over since \d{1,2}:\d\d[ap]m", text)
+    assert text.index("This is over since") < text.index("<article>")
+    assert "has been cancelled" not in text
+    assert 'id="now"' not in text
+
+
+def test_an_all_clear_says_by_itself_that_it_is_over(site: Site) -> None:
+    text = requests.get(f"{site.url}/m/all-clear").text
+    assert "It works again" in text
+    assert "This is over" not in text
+
+
+def test_a_strangers_names_stay_words_in_how_it_stands(site: Site) -> None:
+    text = requests.get(f"{site.url}/m/hostile").text
+    assert "&lt;script&gt;alert(1)" in text[text.index('id="now"') :]
+    assert "<script>alert" not in text

@@ -17,7 +17,7 @@ from broadcaster.domain.outcomes import Accepted, Ambiguous, Deferred, Outcome
 from broadcaster.services.auditing import RULES, SHOWN, audit
 from broadcaster.store import audits
 from tests.engine.rig import NAME, Engine
-from workers.runtime import EventLoop
+from workers.loop import EventLoop
 
 PEOPLE = 6
 
@@ -52,7 +52,10 @@ BROKEN = [
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Everybody is told once; the second is told at the second try, and the fate of the third is unknown."""
     make: Callable[[], str] | None = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    engine, loop = Engine(make() if make else f"sqlite:///{tmp_path_factory.mktemp('audit')}/x.db", PEOPLE), EventLoop()
+    engine, loop = (
+        Engine(make() if make else f"sqlite:///{tmp_path_factory.mktemp('audit')}/x.db", PEOPLE),
+        EventLoop("test"),
+    )
     order = count(1)
 
     def decide(route: str, to: Envelope) -> Outcome:

@@ -25,18 +25,19 @@
     head.append(count);
     const grid = make("div", "grid");
     box.append(head, grid);
-    groups[channel] = { box, grid, count, size: 0, lit: 0 };
+    groups[channel] = { box, grid, count, size: 0, lit: 0, again: 0 };
     for (const name of ["sms", "slack", "push"]) if (groups[name]) $("groups").append(groups[name].box);
     return groups[channel];
   }
 
   function stateOf(t) {
     if (t.duplicates) return "dup";
-    if (t.delivered) return "lit";
+    if (t.delivered) return t.delivered > 1 ? "lit again" : "lit";
     if (t.failed) return "bad";
     return t.taken ? "wait" : "";
   }
-  const WORDS = { dup: "got a message twice", lit: "message arrived", bad: "failed", wait: "on its way", "": "nothing yet" };
+  const isLit = (state) => state === "dup" || state.startsWith("lit");
+  const WORDS = { dup: "got a message twice", lit: "message arrived", "lit again": "a further message arrived", bad: "failed", wait: "on its way", "": "nothing yet" };
 
   function put(row, quiet) {
     const [index, channel, address, name, taken, delivered, duplicates, failed] = row;
@@ -55,7 +56,8 @@
     const more = delivered > t.delivered;
     Object.assign(t, { channel, address, name, taken, delivered, duplicates, failed });
     const state = stateOf(t), who = short(t);
-    if ((t.state === "lit" || t.state === "dup") !== (state === "lit" || state === "dup")) groups[channel].lit += state === "lit" || state === "dup" ? 1 : -1;
+    groups[channel].lit += isLit(state) - isLit(t.state);
+    groups[channel].again += (state === "lit again") - (t.state === "lit again");
     if (t.who !== who) { t.who = who; t.node.firstChild.textContent = who; }
     if (state !== t.state || !t.node.hasAttribute("aria-label")) {
       t.state = state;
@@ -86,7 +88,10 @@
         if (name === "duplicates") node.classList.toggle("alarm", numbers[name] > 0);
       }
     let total = 0;
-    for (const g of Object.values(groups)) g.count.textContent = `${g.lit.toLocaleString("en-GB")} of ${g.size.toLocaleString("en-GB")} lit`;
+    for (const g of Object.values(groups)) {
+      const more = g.again ? `, ${g.again.toLocaleString("en-GB")} with a further message` : "";
+      g.count.textContent = `${g.lit.toLocaleString("en-GB")} of ${g.size.toLocaleString("en-GB")} lit${more}`;
+    }
     for (const c of Object.values(summary.channels)) total += c.taken;
     const now = performance.now();
     if (lastTaken !== null && total > lastTaken) $("pace").textContent = Math.round((total - lastTaken) / ((now - lastAt) / 1000)).toLocaleString("en-GB") + " a second";

@@ -1,0 +1,1 @@
+"""Monitors as people and programs make them: the REST API and the command line, over real HTTP, on both databases."""

@@ -1,0 +1,329 @@
+"""What is seen becomes one alert, and one all-clear to the same people; what is not an outage becomes nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from broadcaster.domain.errors import Conflict
+from broadcaster.domain.monitor import Verdict
+from broadcaster.domain.policy import Release
+from broadcaster.services.directory import Directory, Person
+from tests.engine.rig import NAME
+from tests.engine.stepping import Worker
+from tests.watching.rig import POLICY, Site
+
+
+def test_an_outage_is_one_alert_and_its_end_one_all_clear(site: Site) -> None:
+    uid = site.watch()
+    site.look()
+    assert site.state(uid) == "ok"
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(6):
+        site.look()
+        site.follow()
+    assert site.state(uid) == "down"
+    assert site.told() == ["Mail is down"]
+    site.kind.says.clear()
+    for _ in range(4):
+        site.look()
+        site.follow()
+    assert site.state(uid) == "ok"
+    assert site.told() == ["Mail is down", "Mail works again"]
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert incident.state == "closed"
+    assert [c.reason for c in incident.causes] == ["mail does not answer."]
+
+
+def test_one_failed_look_among_good_ones_raises_nothing(site: Site) -> None:
+    uid = site.watch()
+    for verdict in [Verdict.OK, Verdict.FAILED, Verdict.FAILED, Verdict.OK, Verdict.FAILED, Verdict.OK]:
+        site.kind.says["mail"] = verdict
+        site.look()
+        site.follow()
+    assert site.state(uid) == "ok"
+    assert site.told() == []
+    assert [c.new for c in site.monitors.changes(uid, None, 10)[0]] == ["ok"]
+
+
+def test_a_flapping_server_is_one_alert(site: Site) -> None:
+    uid = site.watch(hold_down=60.0)
+    fails = [Verdict.FAILED] * 3
+    for verdict in [*fails, *([Verdict.OK, Verdict.OK, Verdict.OK, *fails] * 4)]:
+        site.kind.says["mail"] = verdict
+        site.look()
+        site.follow()
+    assert site.state(uid) == "down"
+    assert site.told() == ["Mail is down"]
+
+
+def test_a_vantage_without_a_connection_of_its_own_says_nothing(site: Site) -> None:
+    uid = site.watch(control="192.0.2.1:53")
+    site.look()
+    site.kind.says["mail"], site.control["main"] = Verdict.FAILED, False
+    for _ in range(5):
+        site.look()
+        site.follow()
+    assert site.state(uid) == "unknown"
+    assert site.told() == []
+    assert site.monitors.get(uid).code == "control_unreachable"
+    site.control["main"] = True  # and now it does see that it is down
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert site.told() == ["Mail is down"]
+
+
+def test_two_of_three_vantages_decide(site: Site) -> None:
+    places = ("a", "b", "c")
+    uid = site.watch(vantages=places, quorum=2)
+    site.kind.says["mail@a"] = Verdict.FAILED
+    for _ in range(5):
+        site.look(*places)
+        site.follow()
+    assert site.state(uid) == "ok"
+    site.kind.says["mail@b"] = Verdict.FAILED
+    for _ in range(3):
+        site.look(*places)
+        site.follow()
+    assert site.state(uid) == "down"
+    assert site.told() == ["Mail is down"]
+
+
+def test_what_fails_for_one_cause_is_one_alert_with_all_reasons(site: Site) -> None:
+    policy = replace(POLICY, group="mail", title="{{count}} services are down")
+    names = [f"Mail{n}" for n in range(10)]
+    for name in names:
+        site.watch(name, policy=policy)
+        site.kind.says[name.lower()] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+        site.follow()
+    assert site.told() == ["10 services are down"]
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert sorted(c.name for c in incident.causes) == sorted(names)
+    site.kind.says.clear()
+    site.kind.says["mail3"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert len(site.told()) == 1  # one still is down
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert len(site.told()) == 2
+
+
+def test_a_later_cause_joins_and_is_not_told_again(site: Site) -> None:
+    policy = replace(POLICY, group="mail")
+    for name in ("Smtp", "Imap"):
+        site.watch(name, policy=policy)
+    site.kind.says["smtp"] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+        site.follow()
+    site.kind.says["imap"] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+        site.follow()
+    assert site.told() == ["Smtp is down"]
+    assert [c.name for c in site.incidents.page(None, 10)[0][0].causes] == ["Smtp", "Imap"]
+
+
+def test_held_it_is_told_when_the_time_is_over_and_nobody_has_dismissed_it(site: Site) -> None:
+    site.watch(policy=replace(POLICY, release=Release.HOLD, hold=120))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+    site.follow()
+    assert site.told() == []
+    site.engine.clock.turn(120)
+    site.follow()
+    assert site.told() == ["Mail is down"]
+
+
+def test_dismissed_it_is_not_told_for_as_long_as_it_lasts(site: Site) -> None:
+    site.watch(policy=replace(POLICY, release=Release.HOLD, hold=120))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    (incident,) = site.incidents.page(None, 10)[0]
+    site.incidents.dismiss(incident.uid, "nurse")
+    for _ in range(20):
+        site.look()
+        site.follow()
+    assert site.told() == []
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert site.told() == []
+    assert site.incidents.get(incident.uid).state == "closed"
+    site.kind.says["mail"] = Verdict.FAILED  # the next outage is asked about anew
+    for _ in range(3):
+        site.look()
+    assert len(site.incidents.page(None, 10, only_open=True)[0]) == 1
+
+
+def test_what_fails_after_a_dismissal_is_asked_about_by_itself(site: Site) -> None:
+    policy = replace(POLICY, group="mail", release=Release.APPROVE)
+    for name in ("Smtp", "Imap"):
+        site.watch(name, policy=policy)
+    site.kind.says["smtp"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    (dismissed,) = site.incidents.page(None, 10)[0]
+    site.incidents.dismiss(dismissed.uid, "nurse")
+    site.kind.says["imap"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    new, old = site.incidents.page(None, 10)[0]
+    assert [c.name for c in new.causes] == ["Imap"]
+    assert (new.state, old.uid, old.state) == ("asking", dismissed.uid, "dismissed")
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert [i.state for i in site.incidents.page(None, 10)[0]] == ["closed", "closed"]
+    assert site.told() == []
+
+
+def test_it_waits_for_approval_and_is_told_at_once_then(site: Site) -> None:
+    site.watch(policy=replace(POLICY, release=Release.APPROVE))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(20):
+        site.look()
+        site.follow()
+    assert site.told() == []
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert incident.state == "asking"
+    site.incidents.release(incident.uid, "matron")
+    site.follow()
+    assert site.told() == ["Mail is down"]
+    with pytest.raises(Conflict, match="told"):
+        site.incidents.dismiss(incident.uid, "matron")
+
+
+def test_what_ends_before_it_was_told_says_nothing(site: Site) -> None:
+    site.watch(policy=replace(POLICY, release=Release.HOLD, hold=120))
+    for verdict in [Verdict.FAILED] * 3 + [Verdict.OK] * 3:
+        site.kind.says["mail"] = verdict
+        site.look()
+        site.follow()
+    site.engine.clock.turn(200)
+    site.follow()
+    assert site.told() == []
+
+
+def test_a_reminder_comes_at_its_pace_until_it_is_over(site: Site) -> None:
+    site.watch(policy=replace(POLICY, remind_every=60))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(15):
+        site.look()
+        site.follow()
+    titles = site.told()
+    assert titles[0] == "Mail is down"
+    assert titles[1:] == ["Mail is still down"] * (len(titles) - 1)
+    assert 2 <= len(titles) - 1 <= 3
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert site.told()[-1] == "Mail works again"
+
+
+def test_in_maintenance_nothing_is_raised_and_afterwards_what_is_still_down_is(site: Site) -> None:
+    uid = site.watch()
+    now = site.engine.rows("SELECT since FROM monitors")[0][0]
+    site.monitors.add_window(uid, None, now + 100_000, "new certificate", "me")
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(5):
+        site.look()
+        site.follow()
+    assert site.state(uid) == "down"
+    assert site.told() == []
+    site.engine.clock.turn(100)
+    site.look()
+    site.follow()
+    assert site.told() == ["Mail is down"]
+
+
+def test_the_all_clear_goes_to_those_who_may_have_got_the_alert_and_to_nobody_else(site: Site) -> None:
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.follow()
+    Directory(site.engine.database, site.engine.channels).create(Person("Late", addresses={NAME: ["9999"]}))
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+        site.follow()
+    assert site.told() == ["Mail is down", "Mail works again"]
+
+
+def test_what_has_not_left_when_it_is_over_is_stopped_and_nobody_hears_of_it(site: Site) -> None:
+    a_raised_alert_is_over(site)
+    steps(site)
+    site.follow()
+    assert site.told() == []
+    assert site.incidents.page(None, 10)[0][0].state == "closed"
+
+
+def test_an_all_clear_waits_for_what_is_on_its_way(site: Site) -> None:
+    a_raised_alert_is_over(site)
+    site.engine.planner.run_one(lowest=3)
+    worker = Worker(site.engine, "slow")
+    worker.go()
+    worker.go()  # marked, and not yet written
+    steps(site)
+    assert site.incidents.page(None, 10)[0][0].state == "clearing"
+    while worker.busy:
+        worker.go()
+    site.follow()
+    assert site.told() == ["Mail is down", "Mail works again"]
+
+
+def a_raised_alert_is_over(site: Site) -> None:
+    """Mail was down, which was raised, and it is well again; nothing was planned or sent in between."""
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.engine.clock.turn(0.6)
+    assert site.incidents.run_one()
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+
+
+def steps(site: Site) -> None:
+    """A few of the incident's, while no alert moves."""
+    for _ in range(4):
+        site.engine.clock.turn(0.05)
+        site.incidents.run_one()
+
+
+def test_a_step_that_is_taken_again_raises_nothing_twice(site: Site) -> None:
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.engine.clock.turn(0.6)
+    assert site.incidents.run_one()
+    # It died before it could note that the alert is out.
+    site.engine.write("DELETE FROM incident_alerts", "UPDATE incidents SET state = 'releasing', next_at = 0, told_at = NULL")
+    site.follow()
+    assert site.told() == ["Mail is down"]
+    assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert"]
+
+
+def test_a_password_that_is_refused_is_not_tried_until_the_mailbox_is_locked(site: Site) -> None:
+    site.watch(sign_in_pause=300.0)
+    site.kind.says["mail"], site.kind.refused = Verdict.FAILED, True
+    for _ in range(30):
+        site.look()
+    assert len(site.kind.looks) == 3
+    site.engine.clock.turn(30)
+    site.look()
+    assert len(site.kind.looks) == 4
