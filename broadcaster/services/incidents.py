@@ -10,6 +10,7 @@ before it was told says nothing to anybody.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,12 +27,13 @@ from broadcaster.domain.policy import BODY, TITLE, Policy, Release
 from broadcaster.services.alerts import Alerts, Draft, Step
 from broadcaster.services.keys import Caller
 from broadcaster.store import incidents as store
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, read_clock
 
 log = structlog.get_logger(__name__)
 
 LEASE_MS: Final = 30_000
 SENDING_WAIT_MS: Final = 500  # between looks whether anything of the alert is still on its way
+TROUBLE_MS: Final = 1_000  # until a step is taken again after the database's trouble
 FAULT_WAIT_MS: Final = 30_000  # before an alert that could not be raised is tried again
 LISTED: Final = 20  # reasons in one text
 
@@ -199,10 +201,20 @@ class Incidents:
                 self._clear(incident)
         except Problem as refused:  # the directory has changed: an audience that is gone, a channel that is no more
             log.error("incidents.could_not_be_told", incident=incident.uid, reason=refused.detail)
-            with self._database.write() as connection:
-                wait = {"next_at": read_clock(connection) + FAULT_WAIT_MS, "fault": refused.detail}
-                store.end_lease(connection, incident.id, wait)
+            self._put_off(incident, FAULT_WAIT_MS, fault=refused.detail)
+        except UNAVAILABLE:
+            self._put_off(incident, TROUBLE_MS)
+            raise
+        except Exception:
+            self._put_off(incident, FAULT_WAIT_MS, fault="A fault of our own; see the log.")
+            raise
         return True
+
+    def _put_off(self, incident: Row[Any], wait: int, **values: Any) -> None:
+        """Its step is taken again in ``wait`` ms, by anybody. A database that is away leaves it to the lease."""
+        with suppress(*UNAVAILABLE), self._database.write() as connection:
+            if store.held(connection, incident.id, self._owner(), incident.fence) is not None:
+                store.end_lease(connection, incident.id, {"next_at": read_clock(connection) + wait, **values})
 
     def _tell(self, incident: Row[Any]) -> None:
         policy = Policy.from_json(json.loads(incident.policy))

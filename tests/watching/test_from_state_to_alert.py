@@ -1,13 +1,16 @@
 """What is seen becomes one alert, and one all-clear to the same people; what is not an outage becomes nothing."""
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
+from broadcaster.domain.audience import InGroup
 from broadcaster.domain.errors import Conflict
 from broadcaster.domain.monitor import Verdict
 from broadcaster.domain.policy import Release
 from broadcaster.services.directory import Directory, Person
+from broadcaster.store.database import UNAVAILABLE
 from tests.engine.rig import NAME
 from tests.engine.stepping import Worker
 from tests.watching.rig import POLICY, Site
@@ -316,6 +319,38 @@ def test_a_step_that_is_taken_again_raises_nothing_twice(site: Site) -> None:
     site.follow()
     assert site.told() == ["Mail is down"]
     assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert"]
+
+
+def test_trouble_with_the_database_puts_it_off_for_a_moment_only(site: Site) -> None:
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.engine.clock.turn(0.6)
+    locked = UNAVAILABLE[0]("", None, Exception("lock timeout"))
+    with mock.patch.object(site.engine.alerts, "accept", side_effect=locked), pytest.raises(UNAVAILABLE):
+        site.incidents.run_one()
+    site.engine.clock.turn(1.1)
+    site.follow()
+    assert site.told() == ["Mail is down"]
+
+
+def test_an_audience_that_is_gone_is_said_to_the_operator_and_tried_again(site: Site) -> None:
+    directory = Directory(site.engine.database, site.engine.channels)
+    group = directory.create_group("On call", None)
+    site.watch(policy=replace(POLICY, audience=InGroup("On call")))
+    directory.delete_group(group.id)
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.follow()
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert "On call" in str(incident.fault)
+    directory.create_group("On call", None)
+    site.engine.clock.turn(30)
+    site.follow()
+    assert site.incidents.get(incident.uid).state == "told"
+    assert site.incidents.get(incident.uid).fault is None
 
 
 def test_a_password_that_is_refused_is_not_tried_until_the_mailbox_is_locked(site: Site) -> None:
