@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,12 @@ def skip_loudly(what: str, how: str) -> None:
     """Skips this test, and says at the end of the run what was skipped and how to have it."""
     _skipped[what] = how
     pytest.skip(f"{what} is missing: {how}")
+
+
+def pytest_configure() -> None:
+    """Whoever starts us in the background has Ctrl-C ignored, by us and by all that we start; some tests press it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,10 +1,12 @@
-"""The thread that watches: it looks at what is monitored, takes the next steps of incidents, and says that we live.
+"""The threads that watch: they look at what is monitored, take the next steps of incidents, and say that we live.
 
 The database says what is due, and whoever is free takes it. Looks run on an event loop of their own: what they measure must
 not wait behind a broadcast.
 """
 
+import random
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -24,7 +26,7 @@ TROUBLE_SECONDS: Final = 1.0
 
 
 class Watcher:
-    """One per worker process."""
+    """One per worker process: a thread that looks, and one for incidents, whose steps may take longer."""
 
     def __init__(self, runtime: "Runtime") -> None:
         self._runtime = runtime
@@ -32,22 +34,31 @@ class Watcher:
         self._looker = runtime.wiring.looker(self._loop, grace=0 if runtime.lowest == 0 else BUSY_GRACE)
         self._lifesign = runtime.wiring.lifesign(self._loop)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(step,), name=name, daemon=True)
+            for name, step in (("watcher", self._look), ("incidents", self._follow))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Looks under way are given up: their leases end with this process."""
         self._stopping.set()
 
-    def _run(self) -> None:
+    def _look(self) -> None:
+        self._looker.tick(LOOK)
+
+    def _follow(self) -> None:
+        if not self._runtime.wiring.incidents.run_one():
+            self._stopping.wait(LOOK * random.uniform(0.8, 1.2))
+        self._lifesign.tick()
+
+    def _run(self, step: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             try:
-                self._looker.tick(LOOK)
-                while not self._stopping.is_set() and self._runtime.wiring.incidents.run_one():
-                    pass
-                self._lifesign.tick()
+                step()
             except UNAVAILABLE as error:
                 log.warning("watcher.database_unavailable", error=type(error).__name__)
                 self._stopping.wait(TROUBLE_SECONDS)

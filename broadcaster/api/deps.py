@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from broadcaster.domain.errors import NotSignedIn, TooMany
+from broadcaster.domain.errors import Forbidden, NotSignedIn, TooMany
 from broadcaster.services.keys import Caller, Scope
 from broadcaster.wiring import Wiring
 
@@ -53,5 +53,14 @@ CanReadAlerts = Annotated[Caller, Depends(require(Scope.ALERTS_READ))]
 CanReadDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_READ))]
 CanWriteDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_WRITE))]
 CanReadMonitors = Annotated[Caller, Depends(require(Scope.MONITORS_READ))]
-CanWriteMonitors = Annotated[Caller, Depends(require(Scope.MONITORS_WRITE))]
+CanTryMonitors = Annotated[Caller, Depends(require(Scope.MONITORS_WRITE))]  # also with a test key
+
+
+async def _for_real(caller: CanTryMonitors, wired: Wired) -> Caller:
+    if caller.test and not wired.sandbox_only:
+        raise Forbidden("This changes what real people are told, which a test key may not do. Use a live key.")
+    return caller
+
+
+CanWriteMonitors = Annotated[Caller, Depends(_for_real)]
 CanSignal = Annotated[Caller, Depends(require(Scope.SIGNALS_SEND))]

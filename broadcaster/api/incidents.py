@@ -117,6 +117,19 @@ def dismiss_incident(incident_id: IncidentId, caller: CanSend, wired: Wired) -> 
     return _incident(wired.incidents.get(incident_id), wired)
 
 
+@router.post(
+    "/incidents/{incident_id}/close",
+    response_model=Incident,
+    summary="It is over",
+    responses=responses(401, 403, 404, 409, 422, 429, 503),
+)
+def close_incident(incident_id: IncidentId, caller: CanSend, wired: Wired) -> Incident:
+    """Whatever its causes say: the all-clear is due. What still fails is a new incident. 409 where nothing was told."""
+    _check_test(wired.incidents.get(incident_id), caller, wired)
+    wired.incidents.close(incident_id, caller.name)
+    return _incident(wired.incidents.get(incident_id), wired)
+
+
 def _check_test(incident: IncidentView, caller: Caller, wired: Wiring) -> None:
     if caller.test and not (incident.sandbox or wired.sandbox_only):
         raise Forbidden("This incident is for real people: a test key may not decide about it.")

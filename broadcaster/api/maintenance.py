@@ -23,11 +23,16 @@ _RFC3339: Final = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+
 WindowId = Annotated[str, Path(description="The window's id (UUIDv7).", max_length=64, pattern=r"^[^\x00]*$")]
 
 
+_LATEST: Final = 221_845_392_000_000  # 9000-01-01, ms since the epoch: what comes of it can still be written
+
+
 def _moment(text: str) -> str:
     try:
-        _ms(text)
+        at = _ms(text)
     except (ValueError, OverflowError):
         raise ValueError("is no time that there is") from None
+    if not 0 <= at < _LATEST:
+        raise ValueError("must be before the year 9000")
     return text
 
 

@@ -83,6 +83,12 @@ class AlertRule(BaseModel):
     remind_every_seconds: Annotated[int, AfterValidator(_never_or_rarely)] = Field(
         0, ge=0, le=7 * _DAY, description="While it lasts; 0: never, else at least 60."
     )
+    update_after_seconds: int = Field(
+        600,
+        ge=0,
+        le=7 * _DAY,
+        description="What joins later is told when the last word is so old, or at once if it is worse; 0: never.",
+    )
     all_clear: bool = Field(True, description="Whether its end is told.")
     on_degraded: bool = Field(False, description="Whether degraded is told too.")
     expires_in: int | None = Field(None, ge=60, le=7 * _DAY, description="Seconds after which nothing more is sent.")
@@ -162,6 +168,7 @@ class Rule(BaseModel):
     group: str | None
     group_wait_seconds: float
     remind_every_seconds: int
+    update_after_seconds: int
     all_clear: bool
     on_degraded: bool
     expires_in: int | None
@@ -406,7 +413,8 @@ def policy_of(rule: AlertRule, caller: Caller, wired: Wiring) -> Policy:
         audience=audience, steps=tuple((step.channels, step.after) for step in steps), severity=rule.severity,
         title=rule.title, body=rule.body, clear_title=rule.all_clear_title, clear_body=rule.all_clear_body,
         reminder_title=rule.reminder_title, release=rule.release, hold=rule.hold_seconds, group=rule.group or "",
-        group_wait=rule.group_wait_seconds, remind_every=rule.remind_every_seconds, all_clear=rule.all_clear,
+        group_wait=rule.group_wait_seconds, remind_every=rule.remind_every_seconds,
+        update_after=rule.update_after_seconds, all_clear=rule.all_clear,
         on_degraded=rule.on_degraded, expires_in=rule.expires_in, source=rule.source, drill=rule.drill,
     )  # fmt: skip
 
@@ -441,6 +449,7 @@ def rule_of(policy: Policy) -> Rule:
         channels=list(first),
         escalation=[EscalationStep(after_seconds=after, channels=list(channels)) for channels, after in rest],
         release=policy.release, hold_seconds=policy.hold, group=policy.group or None, group_wait_seconds=policy.group_wait,
-        remind_every_seconds=policy.remind_every, all_clear=policy.all_clear, on_degraded=policy.on_degraded,
+        remind_every_seconds=policy.remind_every, update_after_seconds=policy.update_after,
+        all_clear=policy.all_clear, on_degraded=policy.on_degraded,
         expires_in=policy.expires_in, source=policy.source, drill=policy.drill,
     )  # fmt: skip

@@ -40,6 +40,12 @@ class SignalAlert(AlertRule):
 
     title: Words = Field(service.TITLE, max_length=TITLE)
     body: Words = Field(service.BODY, max_length=BODY)
+    all_clear_title: Words = Field(service.CLEAR_TITLE, max_length=TITLE)
+    reminder_title: Words = Field(service.REMINDER_TITLE, max_length=TITLE)
+    update_after_seconds: int = Field(
+        service.UPDATE_AFTER, ge=0, le=7 * 86_400,
+        description="What joins later is told when the last word is so old, or at once if it is worse; 0: never.",
+    )  # fmt: skip
 
 
 class NewRule(BaseModel):

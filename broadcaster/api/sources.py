@@ -7,13 +7,14 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from broadcaster.api.alerts import sayable
-from broadcaster.api.deps import CanReadMonitors, CanWriteMonitors, Wired
+from broadcaster.api.deps import CanReadMonitors, CanTryMonitors, Wired
 from broadcaster.api.monitors import Cursor
 from broadcaster.api.problems import responses
 from broadcaster.api.recipients import Text
 from broadcaster.api.signals import BODY, Taken, post_of, taken
 from broadcaster.api.times import optional, rfc3339
 from broadcaster.domain.errors import Forbidden
+from broadcaster.services.keys import Caller
 from broadcaster.services.signals import PER_MINUTE, SourceView
 from broadcaster.wiring import Wiring
 
@@ -111,9 +112,8 @@ def list_formats(_caller: CanReadMonitors, wired: Wired) -> SignalFormats:
     summary="Take signals from a system",
     responses=responses(400, 401, 403, 409, 422, 429, 503),
 )
-def create_source(body: NewSource, response: Response, caller: CanWriteMonitors, wired: Wired) -> CreatedSource:
-    if caller.test and not (body.test or wired.sandbox_only):
-        raise Forbidden("What a source says is told for real, which a test key may not do. Use a live key, or test true.")
+def create_source(body: NewSource, response: Response, caller: CanTryMonitors, wired: Wired) -> CreatedSource:
+    _check(caller, wired, test=body.test)
     signing = body.signing_secret.get_secret_value() if body.signing_secret else None
     view, token = wired.signals.create_source(
         body.name, body.format, body.options, per_minute=body.requests_per_minute, test=body.test, signing=signing
@@ -144,8 +144,9 @@ def get_source(source_id: SourceId, _caller: CanReadMonitors, wired: Wired) -> S
     summary="Take nothing from it any more",
     responses=responses(401, 403, 404, 422, 429, 503),
 )
-def delete_source(source_id: SourceId, _caller: CanWriteMonitors, wired: Wired) -> Response:
+def delete_source(source_id: SourceId, caller: CanTryMonitors, wired: Wired) -> Response:
     """What it had raised is over, with an all-clear where one is due."""
+    _check(caller, wired, test=wired.signals.source(source_id).test)
     wired.signals.delete_source(source_id)
     return Response(status_code=204)
 
@@ -157,7 +158,7 @@ def delete_source(source_id: SourceId, _caller: CanWriteMonitors, wired: Wired) 
     responses=responses(400, 401, 403, 404, 413, 422, 429, 503),
     openapi_extra=BODY,
 )
-async def try_body(source_id: SourceId, request: Request, _caller: CanWriteMonitors, wired: Wired) -> Taken:
+async def try_body(source_id: SourceId, request: Request, _caller: CanTryMonitors, wired: Wired) -> Taken:
     return taken(await run_in_threadpool(wired.signals.try_out, source_id, await post_of(request)))
 
 
@@ -179,6 +180,11 @@ def list_signals(
         for v in views
     ]  # fmt: skip
     return SignalPage(items=items, next_cursor=None if following is None else str(following))
+
+
+def _check(caller: Caller, wired: Wiring, *, test: bool) -> None:
+    if caller.test and not (test or wired.sandbox_only):
+        raise Forbidden("What a source says is told for real, which a test key may not do. Use a live key, or test true.")
 
 
 def _source(view: SourceView) -> Source:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from sqlalchemy.exc import DBAPIError
 
 from broadcaster import __version__
 from broadcaster.channels.push import generate_vapid
@@ -64,6 +65,17 @@ def main() -> NoReturn:
     except Problem as problem:
         click.echo(f"Error: {problem.detail}", err=True)
         sys.exit(2 if problem.status < 500 else 1)
+    except DBAPIError as error:
+        missing = "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"
+        if not missing:
+            click.echo("Error: The database does not answer; `broadcaster doctor` says more.", err=True)
+            sys.exit(1)
+        click.echo(
+            "Error: This database has no tables yet. Is BROADCASTER_DATA_DIR (or BROADCASTER_DATABASE_URL) the one that the "
+            "running broadcaster uses?",
+            err=True,
+        )
+        sys.exit(2)
     sys.exit(0)
 
 

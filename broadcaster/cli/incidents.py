@@ -53,7 +53,7 @@ def list_incidents(context: click.Context, only_open: bool, limit: int, as_json:
 @click.pass_context
 def show_incident(context: click.Context, incident: str, as_json: bool) -> None:
     """What is down for one cause, and what was told of it."""
-    view = client_of(context).call("GET", f"incidents/{quote(incident, safe='')}")
+    view = (client := client_of(context)).call("GET", f"incidents/{_find(client, incident)}")
     say(view) if as_json else pictures.show_incident(view)
 
 
@@ -63,7 +63,7 @@ def show_incident(context: click.Context, incident: str, as_json: bool) -> None:
 @click.pass_context
 def release(context: click.Context, incident: str, as_json: bool) -> None:
     """Tell it now."""
-    view = client_of(context).call("POST", f"incidents/{quote(incident, safe='')}/release")
+    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/release")
     say(view) if as_json else click.echo(f"It is told now: {view['title']}")
 
 
@@ -73,8 +73,27 @@ def release(context: click.Context, incident: str, as_json: bool) -> None:
 @click.pass_context
 def dismiss(context: click.Context, incident: str, as_json: bool) -> None:
     """Tell nobody, for as long as it lasts."""
-    view = client_of(context).call("POST", f"incidents/{quote(incident, safe='')}/dismiss")
+    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/dismiss")
     say(view) if as_json else click.echo(f"Nobody is told: {view['title']}")
+
+
+@incidents.command()
+@click.argument("incident")
+@as_json
+@click.pass_context
+def close(context: click.Context, incident: str, as_json: bool) -> None:
+    """It is over, whatever its causes say: the all-clear is due. What still fails is a new incident."""
+    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/close")
+    say(view) if as_json else click.echo(f"It is over: {view['title']}")
+
+
+def _find(client: Client, wanted: str) -> str:
+    """The id of the open incident with this title, or with a cause of this name; else what was given, as an id."""
+    found = client.call("GET", "incidents", params={"open": "true", "limit": "200"})["items"]
+    mine = [i["id"] for i in found if wanted == i["title"] or wanted in [c["name"] for c in i["causes"]]]
+    if len(mine) > 1:
+        raise Wrong(f"Several incidents are about {wanted!r}; `broadcaster incidents list` shows their ids.")
+    return quote(mine[0] if mine else wanted, safe="")
 
 
 # ---- maintenance ---------------------------------------------------------------------------------------------------

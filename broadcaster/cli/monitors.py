@@ -175,6 +175,13 @@ def create(context: click.Context, /, what: str, kind: str | None, as_json: bool
         say(made)
         return
     click.echo(f"Watching {made['name']}: {made['id']}")
+    told = made["alert"]
+    if told is None:
+        click.echo("It tells nobody: --tell-everyone, --tell-group or --tell-tag says whom to tell.")
+    else:
+        click.echo(
+            f"When it is down it tells people by {', '.join(told['channels'])}: {told['severity']}, {told['release']}."
+        )
     if made["ping_url"]:
         click.echo(f"Call this address; it is shown only now: {made['ping_url']}")
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 MAX_DEPTH: Final = 8
 MAX_NODES: Final = 200
 MAX_NAMED: Final = 10_000
-MAX_HAD: Final = 100
+MAX_HAD: Final = 20_000  # a week of reminders, one a minute
 
 
 @dataclass(frozen=True, slots=True)

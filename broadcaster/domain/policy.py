@@ -32,7 +32,8 @@ class Policy:
     """Times in seconds. ``steps``: (channels, seconds after acceptance), the first at 0.
 
     ``group``: incidents of one group are one alert; empty: the monitor alone. ``group_wait``: what fails within it is told
-    together. ``remind_every``: 0 for never. ``on_degraded``: degraded is a cause as well.
+    together. ``remind_every``: 0 for never. ``update_after``: what joins later is told when the last word is so old, at once
+    if it is more severe; 0: never. ``on_degraded``: degraded is a cause as well.
     """
 
     audience: Audience
@@ -48,6 +49,7 @@ class Policy:
     group: str = ""
     group_wait: float = 0.5
     remind_every: int = 0
+    update_after: int = 600
     all_clear: bool = True
     on_degraded: bool = False
     expires_in: int | None = None

@@ -6,13 +6,16 @@ The check is on the very address that is then connected to: a name may give anot
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from broadcaster.monitors import findings
 from broadcaster.monitors.findings import Trouble, remaining, step
 
+_RESOLVING: Final = ThreadPoolExecutor(200, thread_name_prefix="names")
 #: Addresses of one name that are tried; the time is shared out among them.
 MOST: Final = 4
 
@@ -60,11 +63,18 @@ def is_address(host: str) -> bool:
 
 async def resolve(host: str, port: int, until: float) -> list[AddressInfo]:
     """The addresses of a name, in the system's order. Raises Trouble. A dead resolver is our own trouble."""
-    loop = asyncio.get_running_loop()
     flags = socket.AI_NUMERICHOST if is_address(host) else 0
     async with step("name", until, late="resolver_failed"):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return list(found)
+        return await addresses(host, port, flags=flags)
+
+
+async def addresses(host: str, port: int, *, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[AddressInfo]:
+    """``getaddrinfo`` in threads of our own: uvloop's are four, so that four names of a dead resolver would stop all others.
+
+    Raises socket.gaierror.
+    """
+    ask = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags)
+    return list(await asyncio.get_running_loop().run_in_executor(_RESOLVING, ask))
 
 
 async def connect(host: str, port: int, until: float) -> socket.socket:

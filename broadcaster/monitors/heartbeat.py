@@ -19,7 +19,7 @@ from broadcaster.monitors.words import seconds
 CODES: Final[Codes] = {
     "ok": Code(Verdict.OK, "The heartbeat came in time."),
     "missing": Code(Verdict.FAILED, "The heartbeat is overdue."),
-    "never_seen": Code(Verdict.FAILED, "No heartbeat has come yet; unknown until the first one is overdue, then failed."),
+    "never_seen": Code(Verdict.UNKNOWN, "No heartbeat has ever come: whoever is to call has yet to be told the address."),
 }
 
 
@@ -64,7 +64,8 @@ class Heartbeat:
 def judge(config: Config, circumstances: Circumstances) -> Reading:
     """The reading at ``now``.
 
-    Heard in time: ok. Else, a monitor that was just made, changed or resumed has its first turn before it counts as failed.
+    Heard in time: ok. Else, a monitor that was just made, changed or resumed has its first turn before it counts as failed;
+    and one that was never heard at all is not set up yet, which is no outage.
     """
     now, seen, since = circumstances.now, circumstances.last_seen, circumstances.since
     following = _following(config)
@@ -76,7 +77,7 @@ def judge(config: Config, circumstances: Circumstances) -> Reading:
         return _reading("never_seen", Verdict.UNKNOWN, reason, overdue_in=first - now)
     if seen is None:
         reason = f"No heartbeat has ever come; the first was due {seconds(now - first + config.grace)} ago."
-        return _reading("never_seen", Verdict.FAILED, reason, late_by=now - first)
+        return _reading("never_seen", Verdict.UNKNOWN, reason, late_by=now - first)
     due = following(seen)
     reason = f"The heartbeat is missing: the last came {seconds(now - seen)} ago, the next was due {seconds(now - due)} ago."
     return _reading("missing", Verdict.FAILED, reason, seen_ago=now - seen, late_by=now - due)

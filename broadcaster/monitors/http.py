@@ -14,6 +14,12 @@ from broadcaster.monitors.words import seconds
 #: Redirects that are followed, if any are.
 MOST_REDIRECTS: Final = 5
 
+#: Whose decoding takes time in proportion to the text. (Python's punycode, for one, takes minutes for 1 MiB.)
+CHARSETS: Final = frozenset(
+    {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "iso-8859-15", "utf-16", "utf-16le", "utf-16be"}
+    | {f"windows-125{n}" for n in range(9)} | {f"cp125{n}" for n in range(9)}
+)  # fmt: skip
+
 CODES: Final[Codes] = {
     **findings.WELL,
     **findings.CONNECTING,
@@ -98,7 +104,5 @@ def _check(config: Config, text: str) -> None:
 
 async def _text(response: aiohttp.ClientResponse) -> str:
     raw = await web.body(response)
-    try:
-        return raw.decode(response.charset or "utf-8", "replace")
-    except LookupError:  # a charset that nobody knows
-        return raw.decode("utf-8", "replace")
+    named = (response.charset or "utf-8").lower()
+    return raw.decode(named if named in CHARSETS else "utf-8", "replace")

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from broadcaster.monitors import connecting, findings, tls
 from broadcaster.monitors.findings import Trouble
@@ -78,20 +79,27 @@ class Client:
         return socket.socket(family, kind, protocol)
 
 
-class _Resolver(aiohttp.ThreadedResolver):
+class _Resolver(AbstractResolver):
     """Tells the client while a name is being resolved: a resolver that hangs is our own."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__()
         self._client = client
+
+    async def close(self) -> None: ...
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> "list[ResolveResult]":
         self._client.resolving = True
-        found = await super().resolve(host, port, family)
+        found = await connecting.addresses(host, port, family=family)
         self._client.resolving = False
-        return found
+        return [
+            {
+                "hostname": host, "host": str(address[0]), "port": int(address[1]), "family": kind, "proto": protocol,
+                "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            }
+            for kind, _, protocol, _, address in found
+        ]  # fmt: skip
 
 
 class _Connector(aiohttp.TCPConnector):

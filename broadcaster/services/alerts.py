@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -64,6 +64,7 @@ class Draft:
     source: str
     drill: bool = False
     dedup_key: str | None = None
+    lenient: bool = False  # what its audience names and is gone is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class Alerts:
                     answers[asked] = _same(known[asked.memory], asked.fingerprint)
                 elif asked.dedup is not None and (there := store.open_dedup(connection, asked.dedup)) is not None:
                     answers[asked] = Accepted(there.uid, created=False)  # remembered too: a retry must not raise a second
-                elif missing := self._missing(connection, asked.draft.audience, revision):
+                elif not asked.draft.lenient and (missing := self._missing(connection, asked.draft.audience, revision)):
                     answers[asked] = Invalid(_unknown(missing))
                 else:
                     answers[asked] = Accepted(str(uuid7()), created=True)
@@ -332,6 +333,25 @@ class Alerts:
         with self._database.read() as connection:
             if missing := self._missing(connection, audience, revisions.current(connection)):
                 raise Invalid(_unknown(missing))
+
+    def without_what_is_gone(self, draft: Draft, *, sandbox: bool) -> tuple[Draft, str | None]:
+        """The draft as far as it can be sent now, and what it lacks. Raises Invalid where nobody would be told at all.
+
+        For alerts that were laid down in advance: a group that was deleted since must not keep the others in the dark.
+        """
+        known = self._channels.sandbox if sandbox else self._channels.live
+        steps = [replace(s, channels=tuple(c for c in s.channels if c in known)) for s in draft.steps]
+        steps = [s for s in steps if s.channels] or [Step(tuple(known), 0)]
+        steps[0] = replace(steps[0], after=0)
+        gone = sorted(_channels(draft) - set(known))
+        with self._database.read() as connection:
+            revision = revisions.current(connection)
+            missing = self._missing(connection, draft.audience, revision)
+            if missing and not audience_store.count_people(connection, audience_store.members(draft.audience, revision)):
+                raise Invalid(_unknown(missing))
+        lacks = [*(f"channel {name!r}" for name in gone), *missing]
+        fault = f"Told without {', '.join(lacks)}, which is gone." if lacks else None
+        return replace(draft, steps=tuple(steps), lenient=True), fault
 
     def remembered(self, caller: Caller, idempotency_key: str) -> str | None:
         """The alert that this key has raised."""

@@ -23,6 +23,7 @@ from uuid_utils import uuid7
 from broadcaster.domain import templates
 from broadcaster.domain.audience import Had
 from broadcaster.domain.errors import Conflict, Invalid, NotFound, Problem
+from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.domain.policy import BODY, TITLE, Policy, Release
 from broadcaster.services.alerts import Alerts, Draft, Step
 from broadcaster.services.keys import Caller
@@ -46,6 +47,7 @@ class Cause:
     name: str
     kind: str
     reason: str
+    severity: Severity | None = None  # None: the policy's
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +130,20 @@ class Incidents:
         if store.say_again(connection, cause.key, cause.reason):
             return
         now = read_clock(connection)
+        # What a test says never joins what is real, nor the other way round.
+        group = f"{'test' if sandbox else 'live'}:{group}"
         there = store.open_for(connection, group)
         incident = there.id if there is not None else self._open(connection, policy, group, now, sandbox=sandbox)
         store.add_cause(
             connection,
             {
                 "incident_id": incident, "key": cause.key, "key_open": cause.key, "name": cause.name, "kind": cause.kind,
-                "reason": cause.reason, "opened_at": now,
+                "reason": cause.reason, "severity": cause.severity, "opened_at": now,
             },
         )  # fmt: skip
-        if there is not None and there.state == "told":  # it had just gone, and is back before that was said
-            store.change(connection, incident, {"cleared_at": None, "next_at": there.remind_at})
+        if there is not None and there.state in ("releasing", "told"):  # what had just gone may be back before that was said
+            due = {"next_at": now} if there.state == "told" else {}  # the next step looks what there is to say
+            store.change(connection, incident, {"cleared_at": None, **due})
         log.warning("incidents.cause", incident=incident, cause=cause.key, joined=there is not None)
 
     def _open(self, connection: Connection, policy: Policy, group: str, now: int, *, sandbox: bool) -> int:
@@ -177,7 +182,7 @@ class Incidents:
         """Somebody has it in hand: its incident is not said again. The all-clear still is."""
         incident = store.with_cause(connection, key)
         if incident is not None and incident.state == "told" and incident.cleared_at is None:
-            store.change(connection, incident.id, {"remind_at": None, "next_at": None})
+            store.change(connection, incident.id, {"remind_at": None, "next_at": read_clock(connection)})
 
     # ---- steps -------------------------------------------------------------------------------------------------
 
@@ -196,7 +201,7 @@ class Incidents:
             if incident.state in ("waiting", "releasing"):
                 self._tell(incident)
             elif incident.state == "told":
-                self._remind_or_clear(incident)
+                self._go_on(incident)
             elif incident.state == "clearing":
                 self._clear(incident)
         except Problem as refused:  # the directory has changed: an audience that is gone, a channel that is no more
@@ -223,36 +228,51 @@ class Incidents:
             now = read_clock(connection)
         lasting = [c for c in causes if c.cleared_at is None] or causes
         words = self._words(policy, lasting, incident.opened_at, now)
-        steps = tuple(Step(channels, after) for channels, after in policy.steps)
-        draft = self._draft(policy, words, policy.title, policy.body, steps)
+        severity = _worst([_severity(c, policy) for c in lasting])
+        draft, lacks = self._draft(
+            policy, words, policy.title, policy.body, _steps(policy), severity, sandbox=incident.sandbox
+        )
         uid = self._raise(incident, draft, "alert")
         remind_at = now + policy.remind_every * 1000 if policy.remind_every else None
-        self._note(incident, "alert", uid, {"state": "told", "told_at": now, "remind_at": remind_at}, remind_at)
+        said = {"said_at": now, "severity": severity.value, "fault": lacks}
+        self._note(incident, "alert", uid, {"state": "told", "told_at": now, "remind_at": remind_at, **said})
         log.warning("incidents.told", incident=incident.uid, alert=uid, causes=len(lasting))
 
-    def _remind_or_clear(self, incident: Row[Any]) -> None:
+    def _go_on(self, incident: Row[Any]) -> None:
+        """It was told. It is over; or somebody is to be reminded; or what has joined since is to be told."""
+        policy = Policy.from_json(json.loads(incident.policy))
         with self._database.write() as connection:
             fresh = store.held(connection, incident.id, self._owner(), incident.fence)
             if fresh is None:
                 return
-            over = store.lasting(connection, incident.id) == 0
-            if over:  # what fails from now on is a new incident
-                store.end_lease(connection, incident.id, {"state": "clearing", "group_open": None})
             now = read_clock(connection)
             causes = [c for c in store.causes(connection, incident.id) if c.cleared_at is None]
-        if over:
-            return
-        policy = Policy.from_json(json.loads(incident.policy))
-        if incident.remind_at is None or incident.remind_at > now:
-            with self._database.write() as connection:
-                store.end_lease(connection, incident.id, {"next_at": incident.remind_at})
-            return
-        words = self._words(policy, causes, incident.opened_at, now)
-        steps = tuple(Step(channels, after) for channels, after in policy.steps)
-        draft = self._draft(policy, words, policy.reminder_title, policy.body, steps)
-        uid = self._raise(incident, draft, f"reminder {incident.reminders}")
-        remind_at = now + policy.remind_every * 1000
-        self._note(incident, "reminder", uid, {"reminders": incident.reminders + 1, "remind_at": remind_at}, remind_at)
+            if not causes:  # what fails from now on is a new incident
+                store.end_lease(connection, incident.id, {"state": "clearing", "group_open": None})
+                return
+            joined = [c for c in causes if c.opened_at > fresh.said_at]
+            update_at = _update_at(fresh, joined, policy)
+            reminding = fresh.remind_at is not None and fresh.remind_at <= now
+            updating = update_at is not None and update_at <= now
+            if not (reminding or updating):
+                store.end_lease(connection, incident.id, {"next_at": _sooner(fresh.remind_at, update_at)})
+                return
+        said = causes if reminding else joined
+        words = self._words(policy, said, incident.opened_at, now)
+        severity = _worst([_severity(c, policy) for c in said])
+        title = policy.reminder_title if reminding else policy.title
+        draft, lacks = self._draft(policy, words, title, policy.body, _steps(policy), severity, sandbox=incident.sandbox)
+        uid = self._raise(incident, draft, f"word {fresh.reminders}")
+        remind_at = now + policy.remind_every * 1000 if fresh.remind_at is not None else None
+        highest = _worst([severity, Severity(fresh.severity)]).value
+        values = {
+            "reminders": fresh.reminders + 1,
+            "remind_at": remind_at,
+            "said_at": now,
+            "severity": highest,
+            "fault": lacks,
+        }
+        self._note(fresh, "reminder" if reminding else "update", uid, values)
 
     def _clear(self, incident: Row[Any]) -> None:
         """What has not left is stopped; then, once nothing is on its way, everybody who may have got it is told."""
@@ -262,6 +282,9 @@ class Incidents:
             causes = store.causes(connection, incident.id)
             now = read_clock(connection)
         uids = [row.alert_uid for row in told if row.what != "all_clear"]
+        # A word that was raised by a process that died before it could note it.
+        last = self._alerts.remembered(self._callers(incident.sandbox), f"incident {incident.uid} word {incident.reminders}")
+        uids += [last] if last is not None and last not in uids else []
         for uid in uids:
             try:
                 self._alerts.cancel(uid, "all clear")
@@ -280,9 +303,13 @@ class Incidents:
             return
         words = self._words(policy, causes, incident.opened_at, incident.cleared_at or now)
         channels = tuple(dict.fromkeys(name for names, _ in policy.steps for name in names))
-        draft = self._draft(policy, words, policy.clear_title, policy.clear_body, (Step(channels, 0),), Had(tuple(uids)))
+        severity, had_it = Severity(incident.severity or policy.severity), Had(tuple(uids))
+        steps = (Step(channels, 0),)
+        draft, _ = self._draft(
+            policy, words, policy.clear_title, policy.clear_body, steps, severity, had_it, sandbox=incident.sandbox
+        )
         uid = self._raise(incident, draft, "all clear")
-        self._note(incident, "all_clear", uid, closed, None)
+        self._note(incident, "all_clear", uid, closed)
         log.warning("incidents.all_clear", incident=incident.uid, alert=uid)
 
     # ---- by people ---------------------------------------------------------------------------------------------
@@ -303,6 +330,25 @@ class Incidents:
             values = {"state": "dismissed", "next_at": None, "group_open": None, "decided_by": by}
             store.change(connection, incident.id, values)
             log.warning("incidents.dismissed", incident=uid, by=by, at=now)
+
+    def close(self, uid: str, by: str) -> None:
+        """Whatever its causes say, it is over: the all-clear is due. What still fails is a new incident at once. For sources
+        that never take back what they said. Raises NotFound, and Conflict for what was not told, or is over."""
+        with self._database.write() as connection:
+            incident = store.by_uid(connection, uid, lock=True)
+            if incident is None:
+                raise NotFound("There is no incident with this id.")
+            if incident.state not in ("releasing", "told", "dismissed"):
+                raise Conflict(f"This incident is {incident.state}; it cannot be closed.")
+            now = read_clock(connection)
+            for cause in store.causes(connection, incident.id):
+                if cause.key_open is not None:
+                    store.clear(connection, cause.key_open, now)
+            over = (
+                {"state": "closed", "closed_at": now, "next_at": None} if incident.state == "dismissed" else {"next_at": now}
+            )
+            store.change(connection, incident.id, {"cleared_at": now, "decided_by": by, "group_open": None, **over})
+            log.warning("incidents.closed", incident=uid, by=by)
 
     @staticmethod
     def _undecided(connection: Connection, uid: str) -> Row[Any]:
@@ -372,7 +418,7 @@ class Incidents:
 
     def _words(self, policy: Policy, causes: Sequence[Row[Any]], since: int, until: int) -> dict[str, str]:
         names = ", ".join(dict.fromkeys(c.name for c in causes))
-        listed = [f"{c.name}: {c.reason}" if len(causes) > 1 else c.reason for c in causes[:LISTED]]
+        listed = [_sentence(c, named=len(causes) > 1) for c in causes[:LISTED]]
         more = len(causes) - len(listed)
         reasons = " ".join([*listed, *([f"And {more} more."] if more else [])])
         first = causes[0] if causes else None
@@ -389,18 +435,29 @@ class Incidents:
         return moment.strftime("%H:%M") if moment.date() == today.date() else f"{moment:%H:%M on} {moment.day} {moment:%B}"
 
     def _draft(
-        self, policy: Policy, words: dict[str, str], title: str, body: str, steps: tuple[Step, ...], to: Had | None = None
-    ) -> Draft:
-        return Draft(
+        self,
+        policy: Policy,
+        words: dict[str, str],
+        title: str,
+        body: str,
+        steps: tuple[Step, ...],
+        severity: Severity,
+        to: Had | None = None,
+        *,
+        sandbox: bool,
+    ) -> tuple[Draft, str | None]:
+        """The alert, and what it lacks: a group, tag, person or channel that is gone stops no other from being told."""
+        draft = Draft(
             title=templates.render(title, words, TITLE) or words["name"][:TITLE],
             body=templates.render(body, words, BODY) or words["reasons"][:BODY],
-            severity=policy.severity,
+            severity=severity,
             audience=to or policy.audience,
             steps=steps,
             expires_in=policy.expires_in or self._expires_in,
             source=policy.source or self._source,
             drill=policy.drill,
         )
+        return self._alerts.without_what_is_gone(draft, sandbox=sandbox)
 
     def _raise(self, incident: Row[Any], draft: Draft, what: str) -> str:
         """Once, however often this step is taken. The words may differ when it is taken again: the first are kept."""
@@ -408,15 +465,47 @@ class Incidents:
         caller = self._callers(incident.sandbox)
         return self._alerts.remembered(caller, key) or self._alerts.accept(draft, caller, key).uid
 
-    def _note(self, incident: Row[Any], what: str, uid: str, values: dict[str, Any], next_at: int | None) -> None:
+    def _note(self, incident: Row[Any], what: str, uid: str, values: dict[str, Any]) -> None:
         with self._database.write() as connection:
             store.add_alert(connection, incident.id, what, uid, read_clock(connection))
             fresh = store.held(connection, incident.id, self._owner(), incident.fence)
             if fresh is None:  # somebody else has gone on from here
                 return
-            if fresh.cleared_at is not None and "closed_at" not in values:  # it went while it was being told
-                next_at = read_clock(connection)
-            store.end_lease(connection, incident.id, {**values, "next_at": next_at, "fault": None})
+            if incident.remind_at is not None and fresh.remind_at is None:  # acknowledged meanwhile
+                values = {**values, "remind_at": None}
+            # Whatever happened while it was being told, the next step sees.
+            next_at = None if "closed_at" in values else read_clock(connection)
+            store.end_lease(connection, incident.id, {"fault": None, **values, "next_at": next_at})
+
+
+def _steps(policy: Policy) -> tuple[Step, ...]:
+    return tuple(Step(channels, after) for channels, after in policy.steps)
+
+
+def _sentence(cause: Row[Any], *, named: bool) -> str:
+    """Why it is down; with its name where there are several, unless that says it already."""
+    text = f"{cause.name}: {cause.reason}" if named and cause.reason != cause.name else str(cause.reason)
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def _severity(cause: Row[Any], policy: Policy) -> Severity:
+    return policy.severity if cause.severity is None else Severity(cause.severity)
+
+
+def _worst(severities: Sequence[Severity]) -> Severity:
+    return min(severities, key=PRIORITY.__getitem__)
+
+
+def _update_at(incident: Row[Any], joined: Sequence[Row[Any]], policy: Policy) -> int | None:
+    """When what has joined is to be told: at once where it is worse than all that was; None: never."""
+    if not joined or not policy.update_after:
+        return None
+    worse = PRIORITY[_worst([_severity(c, policy) for c in joined])] < PRIORITY[Severity(incident.severity)]
+    return int(incident.said_at if worse else incident.said_at + policy.update_after * 1000)
+
+
+def _sooner(*times: int | None) -> int | None:
+    return min((t for t in times if t is not None), default=None)
 
 
 def check_policy(alerts: Alerts, policy: Policy) -> None:

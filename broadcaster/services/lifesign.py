@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from broadcaster.services.flights import Loop
-from broadcaster.store import alerts, batches, chores, deliveries
+from broadcaster.store import alerts, batches, chores, deliveries, incidents
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,8 @@ class Lifesign:
 
 def what_is_stuck(connection: Connection) -> str | None:
     """What has been due for too long while no delivery moved; None: all goes its way."""
+    if incidents.any_fault(connection):
+        return "an outage could not be told to everybody who was to be told"
     still = deliveries.last_move_ago(connection)
     for critical, grace in STUCK_MS.items():
         if still is not None and still < grace:

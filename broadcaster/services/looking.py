@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from broadcaster.domain.judgement import TROUBLE, Rules, State, Streak, judge, settle
 from broadcaster.domain.monitor import Circumstances, Kind, Reading, Verdict
@@ -26,7 +26,7 @@ from broadcaster.services.sealing import SealBroken, Sealer
 from broadcaster.services.secretive import joined
 from broadcaster.store import incidents as incident_store
 from broadcaster.store import monitors as store
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import UNAVAILABLE, Database, lost_a_race, read_clock
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +111,7 @@ class Looker:
             reading = Reading(Verdict.UNKNOWN, "bug", "A fault of our own while looking; see the log.")
         if reading.latency is None and reading.verdict is not Verdict.UNKNOWN:
             reading = replace(reading, latency=time.monotonic() - began)
+        reading = replace(reading, reason=_plain(reading.reason)[:LONGEST], code=_plain(reading.code))
         self._done.put((look, reading, int(time.time() * 1000 + ahead)))
 
     async def _reading(self, look: store.Look, monitor: Row[Any], now: float) -> Reading:
@@ -158,6 +159,7 @@ class Looker:
     # ---- judging -----------------------------------------------------------------------------------------------
 
     def _record(self, ended: Sequence[_Done]) -> None:
+        """Writing the same again is harmless: a look that is recorded is no longer ours."""
         for n in range(_RACES):
             try:
                 with self._database.write() as connection:
@@ -166,6 +168,28 @@ class Looker:
             except IntegrityError:  # another process has opened the same incident; now it is there
                 if n == _RACES - 1:
                     raise
+            except OperationalError as error:
+                if n == _RACES - 1 or not lost_a_race(error):
+                    self._keep(ended)
+                    raise
+            except UNAVAILABLE:
+                self._keep(ended)
+                raise
+            except Exception as error:  # one of them cannot be written: it must not take the others with it
+                if len(ended) == 1:
+                    log.error(
+                        "looking.not_recorded", monitor=ended[0][0].monitor_id, error=type(error).__name__, exc_info=error
+                    )
+                    return
+                for one in ended:
+                    self._record([one])
+                return
+
+    def _keep(self, ended: Sequence[_Done]) -> None:
+        """For the next tick: what was seen is worth more than a moment of the database's."""
+        self._under_way += len(ended)
+        for one in ended:
+            self._done.put(one)
 
     def _record_all(self, connection: Connection, ended: Sequence[_Done]) -> None:
         ids = sorted({look.monitor_id for look, _, _ in ended})
@@ -184,7 +208,8 @@ class Looker:
             streak = _streak(row).after(reading.verdict, _rules(monitor))
             refused = row.n_refused + 1 if reading.refused else 0
             next_at = _next(look, monitor, at, refused)
-            store.advance(connection, look, {**_columns(streak), "n_refused": refused, "last_at": at, "next_at": next_at})
+            when = {"last_at": at, "next_at": next_at, "ahead_ms": max(0, next_at - at)}
+            store.advance(connection, look, {**_columns(streak), "n_refused": refused, **when})
         if seen:
             self._judge_all(connection, {number: monitors[number] for number in seen}, seen, failed)
 
@@ -200,7 +225,8 @@ class Looker:
         quiet = store.in_maintenance(connection, ids)
         raised = incident_store.open_keys(connection, [_key(m) for m in monitors.values()])
         now = read_clock(connection)
-        for number, monitor in monitors.items():
+        # In one order everywhere, as far as can be: incidents are locked on the way.
+        for number, monitor in sorted(monitors.items(), key=lambda item: (_group(item[1]), item[0])):
             rules = _rules(monitor)
             streaks = {row.vantage: _streak(row) for row in vantages[number]}
             failed_at = failed.get(number, monitor.failed_at)
@@ -222,7 +248,7 @@ class Looker:
         failed_at: int | None,
     ) -> None:
         values: dict[str, Any] = {"failed_at": failed_at}
-        telling = (reading.code, reading.reason[:LONGEST]) if _tells(reading, new) else (monitor.code, monitor.reason)
+        telling = (reading.code, reading.reason) if _tells(reading, new) else (monitor.code, monitor.reason)
         values["code"], values["reason"] = telling
         if new is not old:
             values |= {"state": new.value, "state_since": now}
@@ -234,7 +260,8 @@ class Looker:
                     "reason": telling[1], "evidence": json.dumps(evidence),
                 },
             )  # fmt: skip
-            log.warning("looking.changed", monitor=monitor.uid, old=old.value, new=new.value, code=telling[0])
+            say = log.warning if new in TROUBLE or old in TROUBLE else log.info
+            say("looking.changed", monitor=monitor.uid, old=old.value, new=new.value, code=telling[0])
         store.change(connection, monitor.id, values)
 
     def _follow(
@@ -245,8 +272,8 @@ class Looker:
         trouble = state is State.DOWN or (state in TROUBLE and policy is not None and policy.on_degraded)
         if trouble and policy is not None and not quiet:
             reason = reading.reason if _tells(reading, state) else monitor.reason or reading.reason
-            cause = Cause(_key(monitor), monitor.name, self._label(monitor.kind), reason[:LONGEST])
-            self._incidents.raise_cause(connection, cause, policy, policy.group or f"monitor:{monitor.uid}")
+            cause = Cause(_key(monitor), monitor.name, self._label(monitor.kind), reason)
+            self._incidents.raise_cause(connection, cause, policy, _group(monitor))
         elif raised and state in (State.OK, State.DEGRADED) and not trouble:
             self._incidents.clear_cause(connection, _key(monitor))
 
@@ -269,6 +296,12 @@ def _key(monitor: Row[Any]) -> str:
     return f"monitor:{monitor.uid}"
 
 
+def _group(monitor: Row[Any]) -> str:
+    """What fails in it together is one incident."""
+    named = json.loads(monitor.policy).get("group") if monitor.policy else ""
+    return named or f"monitor:{monitor.uid}"
+
+
 def _rules(monitor: Row[Any]) -> Rules:
     return Rules(monitor.failures, monitor.successes, monitor.quorum, monitor.hold_down_ms / 1000)
 
@@ -283,10 +316,15 @@ def _columns(streak: Streak) -> dict[str, Any]:
     return {"holds": None if streak.holds is None else streak.holds.value, **counts}
 
 
+def _plain(text: str) -> str:
+    """What any database can keep."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
 def _row(look: store.Look, reading: Reading, at: int) -> dict[str, Any]:
     return {
         "monitor_id": look.monitor_id, "vantage": look.vantage, "due_at": look.due_at, "at": at,
-        "verdict": reading.verdict.value, "code": reading.code, "reason": reading.reason[:LONGEST],
+        "verdict": reading.verdict.value, "code": reading.code, "reason": reading.reason,
         "latency_ms": None if reading.latency is None else round(reading.latency * 1000),
         "detail": json.dumps(dict(reading.detail)) if reading.detail else None,
     }  # fmt: skip
@@ -297,5 +335,7 @@ def _next(look: store.Look, monitor: Row[Any], at: int, refused: int) -> int:
     again is tried rarely: a look must not lock the mailbox."""
     if refused >= monitor.failures:
         return int(at + max(monitor.sign_in_pause_ms, monitor.interval_ms))
+    if look.due_at > at + monitor.interval_ms:  # the clock was set back
+        return int(at + monitor.interval_ms)
     missed = max(0, at - look.due_at) // monitor.interval_ms
     return int(look.due_at + (missed + 1) * monitor.interval_ms)

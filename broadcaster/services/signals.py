@@ -43,6 +43,10 @@ TOLERANCE: Final = 300  # s that a signed request may be old or early (Standard 
 _RACES: Final = 5
 #: By default the alert says what the signal says.
 TITLE: Final = "{{name}}"
+CLEAR_TITLE: Final = "Over: {{name}}"
+REMINDER_TITLE: Final = "Still: {{name}}"
+#: s. What joins an incident that was told is told within a minute; a storm is one message a minute.
+UPDATE_AFTER: Final = 60
 BODY: Final = "{{reasons}}"
 
 
@@ -138,10 +142,10 @@ class Signals:
         return self._take(source, post)
 
     def _take(self, source: Row[Any], post: Post) -> list[Said]:
+        request = self._signed(source, post)  # before its rate is spent: that is the source's own
         wait = self._rates.setdefault(source.uid, RequestRate(source.per_minute)).wait(source.uid)
         if wait > 0:
             raise TooMany("This source has sent too many requests in the last minute.", retry_after=math.ceil(wait))
-        request = self._signed(source, post)
         if request is not None and self._was_taken(source, request):
             return []
         try:
@@ -167,6 +171,8 @@ class Signals:
         for n in range(_RACES):
             try:
                 with self._database.write() as connection:
+                    if not store.hold_source(connection, source.id):
+                        raise NotFound("There is no source of signals with this address.")  # it was deleted meanwhile
                     if first:
                         store.heard(connection, source.id)
                     return self._follow_all(connection, source, sorted(signals, key=lambda s: s.key))
@@ -200,7 +206,7 @@ class Signals:
             if view.rule.as_signalled:
                 policy = replace(policy, severity=signal.severity or policy.severity)
             reason = signal.body or signal.title
-            cause = Cause(key, signal.title, source.name, reason)
+            cause = Cause(key, signal.title, source.name, reason, policy.severity if view.rule.as_signalled else None)
             values = [signal.labels.get(name, "") for name in view.rule.group_by]
             group = policy.group or json.dumps([f"rule:{view.uid}", *values])
             self._incidents.raise_cause(connection, cause, policy, group, sandbox=source.test)
@@ -314,6 +320,7 @@ class Signals:
         """Nothing is taken from it any more; what it had raised is over. Raises NotFound."""
         with self._database.write() as connection:
             source = _source(store.source(connection, uid=uid))
+            store.hold_source(connection, source.id)
             for key in store.lasting_of(connection, source.id):
                 self._incidents.clear_cause(connection, f"signal:{source.uid}:{key}")
             store.end_source(connection, source.id)

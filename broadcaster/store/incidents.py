@@ -107,6 +107,12 @@ def release(connection: Connection, owner: str) -> None:
     connection.execute(update(incidents).where(incidents.c.owner == owner).values(lease_until=0))
 
 
+def any_fault(connection: Connection) -> bool:
+    """Whether any open incident could not be told as it was laid down."""
+    query = select(incidents.c.id).where(OPEN, incidents.c.fault.is_not(None))
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def owners(connection: Connection) -> list[str]:
     """Who holds a lease that was not ended."""
     query = select(incidents.c.owner).where(OPEN, incidents.c.owner.is_not(None), incidents.c.lease_until > 0)

@@ -12,6 +12,7 @@ from broadcaster.store.tables import maintenance, monitor_changes, monitors, rea
 
 LIVE: Final = monitors.c.deleted_at.is_(None)
 _RANK: Final = {"down": 0, "degraded": 1, "unknown": 2, "ok": 3}
+CLOCK_SLACK_MS: Final = 5_000
 KEPT_MS: Final = 30 * 86_400_000  # readings
 
 
@@ -162,7 +163,9 @@ def advance(connection: Connection, look: Look, values: Mapping[str, Any]) -> No
 
 
 def _due(vantage: str, now: ColumnElement[int], grace: int) -> tuple[ColumnElement[bool], ...]:
-    return vantages.c.vantage == vantage, vantages.c.next_at <= now - grace, vantages.c.lease_until <= now
+    # Further ahead than it was put: the clock was set back, and nobody would look for as long.
+    due = or_(vantages.c.next_at <= now - grace, vantages.c.next_at > now + vantages.c.ahead_ms + CLOCK_SLACK_MS)
+    return vantages.c.vantage == vantage, due, vantages.c.lease_until <= now
 
 
 def release(connection: Connection, owner: str) -> None:

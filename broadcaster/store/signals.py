@@ -32,6 +32,12 @@ def source(connection: Connection, *, uid: str = "", name: str = "", digest: str
     return connection.execute(select(signal_sources).where(LIVE, given)).one_or_none()
 
 
+def hold_source(connection: Connection, number: int) -> bool:
+    """Whether it is there; if so nobody can delete it before this transaction ends."""
+    query = select(signal_sources.c.id).where(signal_sources.c.id == number, LIVE)
+    return connection.execute(query.with_for_update()).first() is not None
+
+
 def end_source(connection: Connection, number: int) -> None:
     values = {"deleted_at": now_ms(connection), "secrets": None}
     connection.execute(update(signal_sources).where(signal_sources.c.id == number).values(**values))

@@ -1,6 +1,6 @@
 """Pages and ports."""
 
-import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -40,7 +40,13 @@ async def _strange_charset(_: web.Request) -> web.Response:
     return web.Response(body=b"operational", headers={"Content-Type": "text/plain; charset=klingon"})
 
 
+async def _slow_charset(_: web.Request) -> web.Response:
+    """Decoded as it says, 300 kB of it take a quarter of a minute, in which nothing else is looked at."""
+    return web.Response(body=b"9" * 300_000 + b" operational", headers={"Content-Type": "text/plain; charset=punycode"})
+
+
 ROUTES = [
+    web.get("/slow-charset", _slow_charset),
     web.get("/", _page),
     web.get("/endless", _endless),
     web.get("/moved", _redirect("/")),
@@ -78,6 +84,7 @@ def seen(path: str, timeout: float = 10.0, loop: str = "asyncio", **config: Any)
         ("/metadata", {"follow_redirects": True}, Verdict.UNKNOWN, "forbidden_address"),
         ("/endless", {"text": "operational"}, Verdict.FAILED, "text_missing"),
         ("/strange", {"text": "operational"}, Verdict.OK, "ok"),
+        ("/slow-charset", {"text": "operational", "degraded_after": 4.0}, Verdict.OK, "ok"),
     ],
 )
 def test_pages(path: str, config: dict[str, Any], verdict: Verdict, code: str, loop: str) -> None:
@@ -135,12 +142,7 @@ def test_a_name_that_leads_to_metadata_is_not_connected_to(monkeypatch: pytest.M
     """The name is harmless; the check is on the address that it has at that moment."""
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-
-        async def resolved(*_: Any, **__: Any) -> Any:
-            return [(2, 1, 6, "", ("169.254.169.254", 80))]
-
-        monkeypatch.setattr(loop, "getaddrinfo", resolved)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(2, 1, 6, "", ("169.254.169.254", 80))])
         for kind, config in (
             (Http(), {"url": "http://mail.example.org/"}),
             (Tcp(), {"host": "mail.example.org", "port": 80}),

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import errno
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,10 @@ def test_faults_of_connecting(
 @pytest.mark.parametrize("name", ["tcp", "smtp", "imap", "http"])
 def test_faults_of_names(number: int, verdict: Verdict, code: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> Reading:
-        async def fails(*_: Any, **__: Any) -> None:
+        def fails(*_: Any) -> None:
             raise socket.gaierror(number, "")
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fails)
+        monkeypatch.setattr(socket, "getaddrinfo", fails)
         return await look(KINDS[name], LEAST[name])
 
     found = run(main)
@@ -193,15 +194,27 @@ def test_faults_of_names(number: int, verdict: Verdict, code: str, name: str, mo
 
 @pytest.mark.parametrize("name", ["tcp", "http"])
 def test_a_resolver_that_hangs_is_our_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> Reading:
-        async def hangs(*_: Any, **__: Any) -> None:
-            await asyncio.Event().wait()
+    """And however many names hang, one that is known is still found: each has a thread of its own."""
+    answers, known = threading.Event(), socket.getaddrinfo
+    config = LEAST[name]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hangs)
-        return await look(KINDS[name], LEAST[name], 0.4)
+    def hangs(host: str, *rest: Any) -> Any:
+        if host not in ("localhost", "127.0.0.1"):
+            answers.wait(30)
+        return known(host, *rest)
 
-    found = run(main)
-    assert (found.verdict, found.code) == (Verdict.UNKNOWN, "resolver_failed"), found
+    async def main() -> tuple[list[Reading], Reading]:
+        monkeypatch.setattr(socket, "getaddrinfo", hangs)
+        hanging = [asyncio.ensure_future(look(KINDS[name], config, 0.4)) for _ in range(20)]
+        await asyncio.sleep(0)
+        here = await look(KINDS["tcp"], {"host": "localhost", "port": 1}, 5.0)
+        found = await asyncio.gather(*hanging)
+        answers.set()
+        return found, here
+
+    found, here = run(main, "uvloop")
+    assert {(each.verdict, each.code) for each in found} == {(Verdict.UNKNOWN, "resolver_failed")}
+    assert here.code == "connection_refused"
 
 
 def test_the_fault_that_says_most_about_the_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,13 +223,13 @@ def test_the_fault_that_says_most_about_the_server_is_told(monkeypatch: pytest.M
     async def main() -> Reading:
         loop = asyncio.get_running_loop()
 
-        async def two(*_: Any, **__: Any) -> Any:
+        def two(*_: Any) -> Any:
             return [(socket.AF_INET6, 1, 6, "", ("2001:db8::1", 25, 0, 0)), (socket.AF_INET, 1, 6, "", ("192.0.2.1", 25))]
 
         async def fails(sock: socket.socket, address: Any) -> None:
             raise OSError(errno.ENETUNREACH if ":" in address[0] else errno.ECONNREFUSED, "")
 
-        monkeypatch.setattr(loop, "getaddrinfo", two)
+        monkeypatch.setattr(socket, "getaddrinfo", two)
         monkeypatch.setattr(loop, "sock_connect", fails)
         monkeypatch.setattr(connecting, "has_route", lambda *_: False)
         return await look(KINDS["tcp"], LEAST["tcp"])

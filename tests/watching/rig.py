@@ -45,6 +45,7 @@ class Obedient:
     def __init__(self) -> None:
         self.says: dict[str, Verdict] = {}
         self.refused = False
+        self.reason = ""
         self.looks: list[tuple[str, str, float]] = []
 
     async def look(self, config: Config, circumstances: Circumstances) -> Reading:
@@ -56,7 +57,7 @@ class Obedient:
             Verdict.FAILED: ("down", f"{config.what} does not answer."),
             Verdict.UNKNOWN: ("cannot_say", "We cannot say."),
         }[verdict]
-        return Reading(verdict, code, reason, 0.01, refused=self.refused and verdict is Verdict.FAILED)
+        return Reading(verdict, code, self.reason or reason, 0.01, refused=self.refused and verdict is Verdict.FAILED)
 
 
 class AtOnce:

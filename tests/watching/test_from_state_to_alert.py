@@ -1,16 +1,21 @@
 """What is seen becomes one alert, and one all-clear to the same people; what is not an outage becomes nothing."""
 
+import json
 from dataclasses import replace
 from unittest import mock
 
 import pytest
 
-from broadcaster.domain.audience import InGroup
+from broadcaster.domain.audience import AnyOf, Everyone, InGroup
 from broadcaster.domain.errors import Conflict
+from broadcaster.domain.messages import Severity
 from broadcaster.domain.monitor import Verdict
 from broadcaster.domain.policy import Release
 from broadcaster.services.directory import Directory, Person
+from broadcaster.services.incidents import Cause
+from broadcaster.services.lifesign import what_is_stuck
 from broadcaster.store.database import UNAVAILABLE
+from broadcaster.store.tables import monitors
 from tests.engine.rig import NAME
 from tests.engine.stepping import Worker
 from tests.watching.rig import POLICY, Site
@@ -335,7 +340,29 @@ def test_trouble_with_the_database_puts_it_off_for_a_moment_only(site: Site) -> 
     assert site.told() == ["Mail is down"]
 
 
-def test_an_audience_that_is_gone_is_said_to_the_operator_and_tried_again(site: Site) -> None:
+def test_a_group_or_channel_that_is_gone_keeps_nobody_else_in_the_dark(site: Site) -> None:
+    directory = Directory(site.engine.database, site.engine.channels)
+    group = directory.create_group("On call", None)
+    audience = AnyOf((Everyone(), InGroup("On call")))
+    uid = site.watch(policy=replace(POLICY, audience=audience))
+    directory.delete_group(group.id)
+    lost = json.loads(site.engine.rows("SELECT policy FROM monitors")[0][0]) | {"steps": [[[NAME, "carrier"], 0]]}
+    with site.engine.database.write() as connection:
+        connection.execute(monitors.update().values(policy=json.dumps(lost)))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.follow()
+    assert site.told() == ["Mail is down"]
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert "On call" in str(incident.fault)
+    assert "carrier" in str(incident.fault)
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is not None  # somebody has to look after it
+    assert uid
+
+
+def test_where_nobody_at_all_would_be_told_it_is_tried_again(site: Site) -> None:
     directory = Directory(site.engine.database, site.engine.channels)
     group = directory.create_group("On call", None)
     site.watch(policy=replace(POLICY, audience=InGroup("On call")))
@@ -351,6 +378,90 @@ def test_an_audience_that_is_gone_is_said_to_the_operator_and_tried_again(site: 
     site.follow()
     assert site.incidents.get(incident.uid).state == "told"
     assert site.incidents.get(incident.uid).fault is None
+
+
+def test_what_joins_is_told_after_a_while_in_one_message_and_what_is_worse_at_once(site: Site) -> None:
+    policy = replace(POLICY, group="mail", severity=Severity.HIGH, update_after=600)
+    for name in ("A", "B", "C"):
+        site.watch(name, policy=policy)
+    site.kind.says["a"] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+        site.follow()
+    site.kind.says["b"] = site.kind.says["c"] = Verdict.FAILED
+    for _ in range(4):
+        site.look()
+        site.follow()
+    assert site.told() == ["A is down"]
+    site.engine.clock.turn(600)
+    site.follow()
+    assert site.told() == ["A is down", "B, C is down"]
+    with site.engine.database.write() as connection:
+        worse = Cause("test:d", "D", "a test", "It burns.", Severity.CRITICAL)
+        site.incidents.raise_cause(connection, worse, policy, "mail")
+    site.follow()
+    assert site.told() == ["A is down", "B, C is down", "D is down"]
+
+
+def test_what_only_a_test_says_never_meets_what_is_real(site: Site) -> None:
+    with site.engine.database.write() as connection:
+        site.incidents.raise_cause(connection, Cause("t", "Test thing", "a test", "No."), POLICY, "all", sandbox=True)
+        site.incidents.raise_cause(connection, Cause("r", "Mail", "mail", "No."), POLICY, "all")
+    site.follow()
+    rows = site.engine.rows("SELECT title, sandbox FROM alerts ORDER BY title")
+    assert [(row.title, bool(row.sandbox)) for row in rows] == [("Mail is down", False), ("Test thing is down", True)]
+
+
+def test_a_cause_that_goes_and_comes_between_two_steps_leaves_the_all_clear_due(site: Site) -> None:
+    cause = Cause("c", "Mail", "mail", "No.")
+    with site.engine.database.write() as connection:
+        site.incidents.raise_cause(connection, cause, POLICY, "g")
+    site.follow()
+    for _ in range(3):
+        with site.engine.database.write() as connection:
+            site.incidents.clear_cause(connection, "c")
+            site.incidents.raise_cause(connection, cause, POLICY, "g")
+        site.engine.clock.turn(0.1)
+        site.incidents.run_one()
+    with site.engine.database.write() as connection:
+        site.incidents.clear_cause(connection, "c")
+    site.follow()
+    assert site.told() == ["Mail is down", "Mail works again"]
+
+
+def test_a_word_that_was_raised_and_not_noted_is_taken_back_with_the_rest(site: Site) -> None:
+    site.watch(policy=replace(POLICY, remind_every=60))
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.follow()
+    site.engine.clock.turn(60)
+    with mock.patch.object(site.incidents, "_note", side_effect=RuntimeError("killed")), pytest.raises(RuntimeError):
+        site.incidents.run_one()
+    site.kind.says.clear()
+    for _ in range(3):
+        site.look()
+    site.engine.clock.turn(60)
+    for _ in range(3):
+        site.engine.clock.turn(0.1)
+        site.incidents.run_one()
+    site.follow()
+    assert site.told() == ["Mail is down", "Mail works again"]
+
+
+def test_an_incident_can_be_closed_by_hand_and_what_still_fails_is_a_new_one(site: Site) -> None:
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.follow()
+    (incident,) = site.incidents.page(None, 10)[0]
+    site.incidents.close(incident.uid, "matron")
+    site.follow()
+    assert site.told() == ["Mail is down", "Mail works again"]
+    site.look()
+    site.follow()
+    assert site.told() == ["Mail is down", "Mail works again", "Mail is down"]
 
 
 def test_a_password_that_is_refused_is_not_tried_until_the_mailbox_is_locked(site: Site) -> None:

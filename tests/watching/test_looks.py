@@ -2,15 +2,20 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest import mock
 
 import pytest
+from sqlalchemy import Connection
 
 from broadcaster.domain.errors import Conflict, Invalid, NotFound
 from broadcaster.domain.monitor import Verdict
 from broadcaster.services.looking import LEASE_MS
 from broadcaster.services.monitors import Watch
 from broadcaster.store import monitors as store
+from broadcaster.store.database import UNAVAILABLE
 from tests.watching.rig import INTERVAL, Site
 
 
@@ -125,3 +130,49 @@ def test_a_name_is_there_once(site: Site) -> None:
     site.watch()
     with pytest.raises(Conflict, match="name"):
         site.watch()
+
+
+def test_a_clock_that_is_set_back_blinds_nobody(site: Site) -> None:
+    uid = site.watch()
+    site.engine.clock.turn(3600)
+    site.look()
+    site.engine.clock.set(site.engine.clock.ahead - 3600)
+    for _ in range(4):
+        site.look()
+    assert len(due_times(site)) >= 4
+    assert site.state(uid) == "ok"
+
+
+def test_one_reading_that_cannot_be_kept_takes_no_other_with_it(site: Site) -> None:
+    for n in range(3):
+        site.watch(f"Mail{n}")
+    write = store.record
+
+    def record(connection: Connection, row: Mapping[str, Any]) -> bool:
+        if row["monitor_id"] == 2:
+            raise ValueError("this one cannot be written")
+        return write(connection, row)
+
+    with mock.patch.object(store, "record", record):
+        site.look()
+    assert {row[0] for row in site.engine.rows("SELECT monitor_id FROM readings")} == {1, 3}
+
+
+def test_what_was_seen_outlives_a_moment_without_the_database(site: Site) -> None:
+    site.watch()
+    looker = site.looker()
+    away = UNAVAILABLE[0]("", None, Exception())
+    with mock.patch.object(store, "record", side_effect=away), pytest.raises(UNAVAILABLE):
+        looker.tick(0.01)
+    looker.tick(0.01)
+    assert len(due_times(site)) == 1
+    assert len(site.kind.looks) == 1
+
+
+def test_whatever_a_reason_holds_it_is_kept(site: Site) -> None:
+    site.watch()
+    site.kind.reason = "half \ud800 and nothing \x00 at all " + "x" * 1_000
+    site.look()
+    (reason,) = site.engine.rows("SELECT reason FROM readings")[0]
+    assert reason.startswith("half ? and nothing")
+    assert len(reason) == 300
