@@ -120,6 +120,7 @@ def test_maintenance_of_everything_to_come(desk: Desk) -> None:
         ({"monitor": None, "until": "2020-01-01T00:00:00Z"}, 422, "until"),
         ({"monitor": None, "until": "2999-01-01T00:00:00Z"}, 422, "31 days"),
         ({"monitor": None, "until": "2026-13-01T00:00:00Z"}, 422, "no time"),
+        ({"monitor": None, "from": "9999-12-31T00:00:00Z", "for_seconds": 1_728_000}, 422, "year 9000"),
         ({"monitor": None, "until": "2026-01-01T00:00:00"}, 422, "until"),
         ({"monitor": None, "until": 1_800_000_000}, 422, "until"),
         ({"monitor": None, "for_seconds": 32 * 86_400}, 422, "for_seconds"),

@@ -18,7 +18,8 @@ RULE = {
     "title": "{{name}} is gone", "body": "{{reasons}}", "all_clear_title": "Back", "all_clear_body": "After {{duration}}.",
     "reminder_title": "Still gone", "severity": "critical", "audience": {"everyone": True}, "channels": ["slack"],
     "escalation": [{"after_seconds": 300, "channels": ["slack"]}], "release": "hold", "hold_seconds": 30, "group": "mail",
-    "group_wait_seconds": 2.5, "remind_every_seconds": 600, "all_clear": False, "on_degraded": True, "expires_in": 3600,
+    "group_wait_seconds": 2.5, "remind_every_seconds": 600, "update_after_seconds": 0,
+    "all_clear": False, "on_degraded": True, "expires_in": 3600,
     "source": "Trust IT", "drill": True,
 }  # fmt: skip
 
@@ -302,14 +303,28 @@ def test_every_route_asks_for_its_scope(desk: Desk, scope: str, routes: list[tup
         assert desk.call(method, path, key=only, json=body).status_code in (200, 201, 404)
 
 
-def test_a_test_key_tells_no_real_person(desk: Desk) -> None:
+def test_a_test_key_changes_nothing_of_what_real_people_are_told(desk: Desk) -> None:
     _, key = desk.wiring.keys.create("drill", ["monitors:read", "monitors:write", "alerts:send"], test=True)
-    problem(desk.call("POST", "monitors", key=key, json=desk.body(alert=TELL)), 403)
-    made = desk.json("POST", "monitors", 201, key=key, json=desk.body())
-    problem(desk.call("PUT", f"monitors/{made['id']}", key=key, json=desk.body(alert=TELL)), 403)
-    _, incident = desk.down(release="approve")
-    for decision in ("release", "dismiss"):
-        problem(desk.call("POST", f"incidents/{incident['id']}/{decision}", key=key), 403)
+    made, incident = desk.down(release="approve")
+    uid = made["id"]
+    attempts: list[tuple[str, str, Any]] = [
+        ("POST", "monitors", desk.body(alert=TELL)),
+        ("POST", "monitors", desk.body()),
+        ("PUT", f"monitors/{uid}", desk.body()),
+        ("POST", f"monitors/{uid}/pause", None),
+        ("POST", f"monitors/{uid}/look", None),
+        ("DELETE", f"monitors/{uid}", None),
+        ("POST", "maintenance", {"monitor": None, "for_seconds": 60}),
+        ("POST", "signal-rules", {"name": desk.name("r"), "match": {}, "alert": None}),
+        ("POST", "signal-sources", {"name": desk.name("s"), "format": "generic"}),
+        *(("POST", f"incidents/{incident['id']}/{decision}", None) for decision in ("release", "dismiss", "close")),
+    ]
+    for method, path, body in attempts:
+        assert "test key" in problem(desk.call(method, path, key=key, json=body), 403)["detail"], path
+    made = desk.json(
+        "POST", "signal-sources", 201, key=key, json={"name": desk.name("s"), "format": "generic", "test": True}
+    )
+    desk.call("DELETE", f"signal-sources/{made['id']}", 204, key=key)
 
 
 # ---- heartbeats ----------------------------------------------------------------------------------------------------
