@@ -5,13 +5,13 @@ from typing import Final
 from urllib.parse import quote
 
 import click
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from broadcaster.cli import pictures, watching
 from broadcaster.cli.client import Client
 from broadcaster.cli.monitors import find
-from broadcaster.cli.shared import Wrong, as_json, client_of, out, say
+from broadcaster.cli.shared import Wrong, as_json, client_of, out, say, with_ids
 
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -41,9 +41,9 @@ def list_incidents(context: click.Context, only_open: bool, limit: int, as_json:
     if as_json:
         say(page)
         return
-    table = Table(Column("Id", no_wrap=True), Column("What", overflow="fold"), "State", Column("Since", no_wrap=True))
+    table, add = with_ids(Column("What", overflow="fold"), "State", Column("Since", no_wrap=True))
     for i in page["items"]:
-        table.add_row(i["id"], Text(i["title"]), pictures.standing(i), watching.clock(i["opened_at"]))
+        add(i["id"], Text(i["title"]), pictures.standing(i), watching.clock(i["opened_at"]))
     out.print(table)
 
 
@@ -165,12 +165,10 @@ def list_maintenance(context: click.Context, as_json: bool) -> None:
     if as_json:
         say(found)
         return
-    table = Table(
-        Column("Id", no_wrap=True), Column("Of", overflow="fold"), "", "From", "Until", Column("Note", overflow="fold")
-    )
+    table, add = with_ids(Column("Of", overflow="fold"), "", "From", "Until", Column("Note", overflow="fold"))
     for w in found["items"]:
         name, times = Text(w["monitor_name"] or "every monitor"), (watching.clock(w["from"]), watching.clock(w["until"]))
-        table.add_row(w["id"], name, w["phase"], *times, Text(w["note"]))
+        add(w["id"], name, w["phase"], *times, Text(w["note"]))
     out.print(table)
 
 

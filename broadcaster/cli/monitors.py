@@ -13,7 +13,7 @@ from rich.text import Text
 from broadcaster.cli import pictures, watching
 from broadcaster.cli.client import Client, Refused
 from broadcaster.cli.setting import config_from, put
-from broadcaster.cli.shared import Wrong, as_json, client_of, out, say
+from broadcaster.cli.shared import Wrong, as_json, client_of, out, say, with_ids
 from broadcaster.domain.messages import Severity
 from broadcaster.domain.policy import Release
 
@@ -42,11 +42,9 @@ def list_monitors(context: click.Context, as_json: bool) -> None:
     if as_json:
         say({"items": found})
         return
-    table = Table(
-        Column("Id", no_wrap=True), Column("Name", overflow="fold"), "Kind", "State", Column("Since", no_wrap=True)
-    )
+    table, add = with_ids(Column("Name", overflow="fold"), "Kind", "State", Column("Since", no_wrap=True))
     for m in found:
-        table.add_row(m["id"], Text(m["name"]), m["kind"], watching.state_of(m), watching.clock(m["state_since"]))
+        add(m["id"], Text(m["name"]), m["kind"], watching.state_of(m), watching.clock(m["state_since"]))
     out.print(table)
 
 

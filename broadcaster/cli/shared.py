@@ -1,10 +1,13 @@
 """What every group of commands needs: settings, the API's client, and how an answer is said."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from broadcaster.cli import client as api
 from broadcaster.settings import Settings
@@ -17,6 +20,20 @@ class Wrong(click.ClickException):
     """Something to correct in the call, in one sentence."""
 
     exit_code = 2
+
+
+WIDE: Final = 110  # characters: from here on a table has room for what can be done without
+
+
+def with_ids(*columns: Column | str) -> tuple[Table, Callable[..., None]]:
+    """A table and how a row comes into it, its id first; which is shown where there is room: names do as well."""
+    wide = out.width >= WIDE
+    table = Table(*([Column("Id", no_wrap=True)] if wide else []), *columns)
+
+    def add(uid: str, *cells: str | Text) -> None:
+        table.add_row(*([uid] if wide else []), *cells)
+
+    return table, add
 
 
 def settings_of(context: click.Context) -> Settings:

@@ -76,8 +76,9 @@ def create(
         return
     click.echo(f"It posts to: {made['url']}")
     if made["routing_key"]:
-        click.echo(f"Or, where PagerDuty's address can be changed to ours, with the routing key: {made['routing_key']}")
-    click.echo("The address is the secret, and is not shown again.")
+        enqueue = made["url"].partition("/api/v1/")[0] + "/v2/enqueue"
+        click.echo(f"Or as to PagerDuty: {enqueue} with the routing key {made['routing_key']}")
+    click.echo("Whoever knows this can raise alerts here. It is not shown again.")
 
 
 @sources.command()
@@ -131,14 +132,17 @@ def list_rules(context: click.Context, as_json: bool) -> None:
 
 @rules.command()
 @click.argument("rule", type=click.File("rb"))
+@click.option("--position", type=click.IntRange(0), help="0 is asked first; after all others unless given.")
 @as_json
 @click.pass_context
-def add(context: click.Context, rule: IO[bytes], as_json: bool) -> None:
+def add(context: click.Context, rule: IO[bytes], position: int | None, as_json: bool) -> None:
     """Add a rule from a JSON file (or - for standard input): the API's body, see POST /api/v1/signal-rules."""
     try:
         body = json.load(rule)
     except ValueError as error:
         raise Wrong(f"The file is no JSON: {error}") from None
+    if position is not None and isinstance(body, dict):
+        body["position"] = position
     made = client_of(context).call("POST", "signal-rules", json=body)
     say(made) if as_json else click.echo(f"Added at {made['position']}: {made['name']}")
 

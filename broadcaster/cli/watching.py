@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from broadcaster.cli.client import Broken, Client, NoAnswer
-from broadcaster.cli.shared import out
+from broadcaster.cli.shared import WIDE, out
 
 LOOK: Final = 1.0  # s
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
@@ -39,7 +39,7 @@ def watch(client: Client, wanted: Collection[str], *, as_json: bool) -> None:
 def _draw(client: Client, wanted: Collection[str]) -> None:
     with Live(console=out, auto_refresh=False) as live:
         for monitors, fault in _looks(client, wanted):
-            live.update(_picture(monitors, fault), refresh=True)
+            live.update(_picture(monitors, fault, out.width), refresh=True)
 
 
 def _tell(client: Client, wanted: Collection[str], *, as_json: bool) -> None:
@@ -82,14 +82,17 @@ def _line(monitor: dict[str, Any]) -> str:
     return f"{monitor['state_since']}  {monitor['name']}  {state_of(monitor).plain}  {monitor['reason'] or ''}".rstrip()
 
 
-def _picture(monitors: Sequence[dict[str, Any]], fault: str) -> RenderableType:
+def _picture(monitors: Sequence[dict[str, Any]], fault: str, width: int) -> RenderableType:
+    wide = width >= WIDE  # a narrow screen has what is wrong; the curve and the time it took can be done without
+    figures = [Column("Last", justify="right", no_wrap=True), Column("Readings", no_wrap=True)] if wide else []
     table = Table(
-        Column("Monitor", overflow="fold"), Column("State", no_wrap=True), Column("Since", no_wrap=True),
-        Column("Last", justify="right", no_wrap=True), Column("Readings", no_wrap=True), Column("Why", overflow="fold"),
-        box=None,
+        Column("Monitor", overflow="ellipsis", no_wrap=True, max_width=28 if wide else 20), Column("State", no_wrap=True),
+        Column("Since", no_wrap=True), *figures, Column("Why", overflow="fold", ratio=1),
+        box=None, expand=True,
     )  # fmt: skip
     for m in monitors:
-        table.add_row(Text(m["name"]), state_of(m), clock(m["state_since"]), latency_of(m), sparkline(m["recent"]), why(m))
+        shown: list[str | Text] = [latency_of(m), sparkline(m["recent"])] if wide else []
+        table.add_row(Text(m["name"]), state_of(m), clock(m["state_since"]), *shown, why(m))
     if not monitors:
         table.add_row("There is no monitor.")
     return Group(table, Text(fault, style="bold red")) if fault else table

@@ -347,7 +347,7 @@ class Incidents:
             over = (
                 {"state": "closed", "closed_at": now, "next_at": None} if incident.state == "dismissed" else {"next_at": now}
             )
-            store.change(connection, incident.id, {"cleared_at": now, "decided_by": by, "group_open": None, **over})
+            store.change(connection, incident.id, {"cleared_at": now, "group_open": None, **over})
             log.warning("incidents.closed", incident=uid, by=by)
 
     @staticmethod

@@ -426,8 +426,11 @@ def test_the_live_table_has_every_column(desk: Desk) -> None:
     looks = watching._looks(Client(desk.api, desk.key), [monitor["id"]])
     monitors, fault = next(looks)
     with out.capture() as captured:
-        out.print(watching._picture(monitors, "No answer for now"), width=200)
+        out.print(watching._picture(monitors, "No answer for now", 200), width=200)
     text = captured.get()
     for part in (monitor["name"], "down", watching.clock(seen["state_since"]), "12 ms", "█✗", "It is failed.", "No answer"):
         assert part in text
     assert fault == ""
+    with out.capture() as captured:
+        out.print(watching._picture(monitors, "", 80), width=80)
+    assert len(captured.get().splitlines()) == 2  # a narrow screen has one line for each
