@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK: Final = 0.25  # s between looks at the schedule
+BUSY_LOOK: Final = 1.0  # for incidents, where others have them in view
 #: ms that a worker which is kept free has before one that may be busy with a broadcast takes a look.
 BUSY_GRACE: Final = 1_000
 TROUBLE_SECONDS: Final = 1.0
@@ -52,7 +53,7 @@ class Watcher:
 
     def _follow(self) -> None:
         if not self._runtime.wiring.incidents.run_one():
-            self._stopping.wait(LOOK * random.uniform(0.8, 1.2))
+            self._stopping.wait((LOOK if self._runtime.lowest == 0 else BUSY_LOOK) * random.uniform(0.8, 1.2))
         self._lifesign.tick()
 
     def _run(self, step: Callable[[], None]) -> None:
