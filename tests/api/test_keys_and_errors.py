@@ -47,8 +47,8 @@ def test_without_a_key_that_holds_the_answer_is_401(stack: Stack, key: str | Non
 
 
 def test_every_route_but_the_stated_ones_asks_for_a_key(stack: Stack) -> None:
-    """Open: liveness, the push key, receipts (each is signed), heartbeats (the address is the proof), and leaving (the
-    browser's secret is the proof)."""
+    """Open: liveness, the push key, receipts (each is signed), heartbeats and signals (the address or routing key is the
+    proof), and leaving (the browser's secret is the proof)."""
     document = requests.get(f"{stack.api}/api/v1/openapi.json", timeout=10).json()
     unguarded = {
         (method.upper(), path)
@@ -62,6 +62,8 @@ def test_every_route_but_the_stated_ones_asks_for_a_key(stack: Stack) -> None:
         ("GET", "/api/v1/push/key"),
         ("DELETE", "/api/v1/push/subscriptions"),
         ("POST", "/api/v1/receipts/{channel}"),
+        ("POST", "/api/v1/signals/{source_format}/{token}"),
+        ("POST", "/v2/enqueue"),
         *((method, "/api/v1/heartbeats/{token}") for method in ("GET", "HEAD", "POST")),
     }
 

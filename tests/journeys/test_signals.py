@@ -68,7 +68,7 @@ def test_firing_raises_and_resolved_clears(stack: Stack, phone: str) -> None:
     answer = requests.post(where["path"], json={**PLAIN, "status": "resolved"}, timeout=10)
     assert answer.json()["signals"][0]["what"] == "clear"
     stack.until(lambda: len(texts(stack, phone)) == 2)
-    assert sum("works again" in text for text in texts(stack, phone)) == 1
+    assert sum("Over: Email is down" in text for text in texts(stack, phone)) == 1
 
 
 def test_by_api_key_and_a_sources_name(stack: Stack, phone: str) -> None:
