@@ -72,7 +72,9 @@ class NewRule(BaseModel):
         max_length=5,
         description="Labels: signals that differ in them are told apart. Else a rule's are one alert.",
     )
-    position: int | None = Field(None, ge=0, le=1_000, description="0 is asked first; left out: where it is, or last.")
+    position: int | None = Field(
+        None, ge=0, le=1_000, strict=True, description="0 is asked first; left out: where it is, or last."
+    )
 
 
 class SignalRule(BaseModel):

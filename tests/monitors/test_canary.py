@@ -115,7 +115,7 @@ def test_a_slow_delivery() -> None:
 
 
 def test_a_delivery_that_does_not_come() -> None:
-    found = seen(Api(view("sent", 1, 0, accepted=1)), deadline=1.0)
+    found = seen(Api(view("sent", 1, 0, accepted=1)), deadline=3.0)
     assert (found.verdict, found.code, found.detail["state"]) == (Verdict.FAILED, "not_delivered", "sent"), found
 
 
