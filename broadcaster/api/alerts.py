@@ -57,7 +57,7 @@ class EscalationStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    after_seconds: int = Field(ge=1, le=7 * _DAY)
+    after_seconds: int = Field(ge=1, le=7 * _DAY, strict=True)
     channels: list[Channel] = Field(min_length=1, max_length=8)
 
 

@@ -32,7 +32,7 @@ _TEMPLATE: Final = "May hold {{name}}, {{reason}}, {{reasons}}, {{count}}, {{sin
 
 MonitorId = Annotated[str, Path(description="The monitor's id (UUIDv7).", max_length=64, pattern=r"^[^\x00]*$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Vantage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 KindName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 _PORT: Final = (
@@ -77,23 +77,26 @@ class AlertRule(BaseModel):
     release: Release = Field(
         Release.NOW, description="now; hold: after hold_seconds, unless it is dismissed; approve: when somebody says so."
     )
-    hold_seconds: int = Field(120, ge=1, le=_DAY)
+    hold_seconds: int = Field(120, strict=True, ge=1, le=_DAY)
     group: Text | None = Field(None, description="Monitors of one group that fail together are one alert.")
     group_wait_seconds: Seconds = Field(0.5, ge=0, le=600, description="What fails within it is told together.")
     remind_every_seconds: Annotated[int, AfterValidator(_never_or_rarely)] = Field(
-        0, ge=0, le=7 * _DAY, description="While it lasts; 0: never, else at least 60."
+        0, strict=True, ge=0, le=7 * _DAY, description="While it lasts; 0: never, else at least 60."
     )
     update_after_seconds: int = Field(
         600,
+        strict=True,
         ge=0,
         le=7 * _DAY,
         description="What joins later is told when the last word is so old, or at once if it is worse; 0: never.",
     )
-    all_clear: bool = Field(True, description="Whether its end is told.")
-    on_degraded: bool = Field(False, description="Whether degraded is told too.")
-    expires_in: int | None = Field(None, ge=60, le=7 * _DAY, description="Seconds after which nothing more is sent.")
+    all_clear: bool = Field(True, strict=True, description="Whether its end is told.")
+    on_degraded: bool = Field(False, strict=True, description="Whether degraded is told too.")
+    expires_in: int | None = Field(
+        None, strict=True, ge=60, le=7 * _DAY, description="Seconds after which nothing more is sent."
+    )
     source: Words | None = Field(None, max_length=60, description="Who says it; people see this first.")
-    drill: bool = Field(False, description='An exercise: every message begins with "DRILL".')
+    drill: bool = Field(False, strict=True, description='An exercise: every message begins with "DRILL".')
 
 
 class NewMonitor(BaseModel):

@@ -43,7 +43,7 @@ class SignalAlert(AlertRule):
     all_clear_title: Words = Field(service.CLEAR_TITLE, max_length=TITLE)
     reminder_title: Words = Field(service.REMINDER_TITLE, max_length=TITLE)
     update_after_seconds: int = Field(
-        service.UPDATE_AFTER, ge=0, le=7 * 86_400,
+        service.UPDATE_AFTER, strict=True, ge=0, le=7 * 86_400,
         description="What joins later is told when the last word is so old, or at once if it is worse; 0: never.",
     )  # fmt: skip
 
@@ -66,7 +66,9 @@ class NewRule(BaseModel):
     name: Text
     match: Means = Means()
     alert: SignalAlert | None = Field(description="null: what matches is dropped.")
-    severity_of_signal: bool = Field(True, description="The alert's severity is the signal's, where it states one.")
+    severity_of_signal: bool = Field(
+        True, strict=True, description="The alert's severity is the signal's, where it states one."
+    )
     group_by: list[Label] = Field(
         default=[],
         max_length=5,

@@ -37,8 +37,8 @@ class NewSource(BaseModel):
     options: Annotated[dict[Option, Option], Field(max_length=100), AfterValidator(sayable)] = Field(
         default={}, description="The generic format's mapping: where things stand in a body, and what its words mean."
     )
-    requests_per_minute: int = Field(PER_MINUTE, ge=1, le=60_000)
-    test: bool = Field(False, description="What it raises reaches the sandbox only.")
+    requests_per_minute: int = Field(PER_MINUTE, ge=1, le=60_000, strict=True)
+    test: bool = Field(False, strict=True, description="What it raises reaches the sandbox only.")
     signing_secret: SecretStr | None = Field(
         None, description="whsec_…: its requests must be signed as Standard Webhooks has it. Written only.", max_length=200
     )
