@@ -193,7 +193,7 @@ def change(context: click.Context, monitor: str, file: str, as_json: bool) -> No
     """Replace a monitor by a JSON file (the API's body, or an edited `monitors show --json`)."""
     client = client_of(context)
     path = _path(client, monitor)
-    body = {name: value for name, value in _read(file).items() if name not in _ANSWERED}
+    body = _read(file)
     view = client.call("PUT", path, json=body)
     say(view) if as_json else click.echo(f"Changed {view['name']}.")
 
@@ -312,7 +312,7 @@ def _history(
 
 
 def _read(file: str) -> dict[str, Any]:
-    """A JSON object from a file or, for "-", standard input. Raises Wrong."""
+    """A JSON object from a file or, for "-", standard input, without what only answers have. Raises Wrong."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         document = json.loads(text)
@@ -322,7 +322,7 @@ def _read(file: str) -> dict[str, Any]:
         raise Wrong(f"{'Standard input' if file == '-' else file} is not JSON.") from None
     if not isinstance(document, dict):
         raise Wrong(f"{'Standard input' if file == '-' else file} must hold one JSON object.")
-    return document
+    return {name: value for name, value in document.items() if name not in _ANSWERED}
 
 
 def _body(client: Client, name: str, kind: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,14 @@ def seen(desk: Desk, monitor: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_what_show_says_is_a_file_to_begin_with(desk: Desk, tmp_path: Path) -> None:
+    made = document(desk, "monitors", "show", desk.watch("First")["name"])
+    file = tmp_path / "monitor.json"
+    file.write_text(json.dumps({**made, "name": desk.name("Second"), "failures": 7}))
+    again = document(desk, "monitors", "create", str(file))
+    assert (again["failures"], again["kind"], again["config"]["port"]) == (7, made["kind"], made["config"]["port"])
+
+
 # ---- making --------------------------------------------------------------------------------------------------------
 
 
