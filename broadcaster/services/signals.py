@@ -39,6 +39,7 @@ PER_MINUTE: Final = 300
 MOST_SOURCES: Final = 200
 MOST_RULES: Final = 500
 SLICE: Final = 50  # signals in one transaction: SQLite's one write lock is not held for long
+WHOLE_SECOND_MS: Final = 1_000  # sources that write whole seconds: an end may seem to be before its beginning
 TOLERANCE: Final = 300  # s that a signed request may be old or early (Standard Webhooks)
 _RACES: Final = 5
 #: By default the alert says what the signal says.
@@ -410,7 +411,8 @@ def _decide(
     """What a signal does, given what its source said of the same thing before, and whether that is raised."""
     view = next((v for v in rules if v.rule.match.means(signal, source)), None)
     name = None if view is None else view.rule.name
-    if before is not None and signal.at is not None and before.said_at is not None and signal.at * 1000 < before.said_at:
+    said_at = None if before is None else before.said_at
+    if signal.at is not None and said_at is not None and signal.at * 1000 + WHOLE_SECOND_MS <= said_at:
         return Said(signal, name, "stale"), view  # it comes late, or is played again
     if signal.status is Status.RESOLVED:
         return Said(signal, name, "clear" if raised else "nothing_to_clear"), view

@@ -72,6 +72,12 @@ def test_what_comes_late_or_is_played_again_changes_nothing(site: Site) -> None:
     assert site.told() == ["mail is down", "mail is down works again", "mail is down"]
 
 
+def test_an_end_in_whole_seconds_is_an_end(site: Site) -> None:
+    told = Told(site)
+    assert told.say(at="2026-11-25T09:00:00.900Z") == "raise"
+    assert told.say(status="resolved", at="2026-11-25T09:00:00Z") == "clear"
+
+
 def test_the_first_rule_that_means_it_takes_it(site: Site) -> None:
     told = Told(
         site,
