@@ -51,7 +51,7 @@ class Runtime:
         self._keeper.start()
         self.poller = Poller(self)
         self.poller.start()
-        self.watcher = Watcher(self)
+        self.watcher = Watcher(self.wiring, lowest=lowest)
         self.watcher.start()
 
     @property

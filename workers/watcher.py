@@ -7,15 +7,13 @@ not wait behind a broadcast.
 import random
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from broadcaster.store.database import UNAVAILABLE
+from broadcaster.wiring import Wiring
 from workers.loop import EventLoop
-
-if TYPE_CHECKING:
-    from workers.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +27,13 @@ TROUBLE_SECONDS: Final = 1.0
 class Watcher:
     """One per worker process: a thread that looks, and one for incidents, whose steps may take longer."""
 
-    def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
+    def __init__(self, wiring: Wiring, *, lowest: int) -> None:
+        """``lowest``: the least urgent priority that this process takes."""
+        self._incidents = wiring.incidents
+        self._patience = LOOK if lowest == 0 else BUSY_LOOK
         self._loop = EventLoop("looks")
-        self._looker = runtime.wiring.looker(self._loop, grace=0 if runtime.lowest == 0 else BUSY_GRACE)
-        self._lifesign = runtime.wiring.lifesign(self._loop)
+        self._looker = wiring.looker(self._loop, grace=0 if lowest == 0 else BUSY_GRACE)
+        self._lifesign = wiring.lifesign(self._loop)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(step,), name=name, daemon=True)
@@ -52,8 +52,8 @@ class Watcher:
         self._looker.tick(LOOK)
 
     def _follow(self) -> None:
-        if not self._runtime.wiring.incidents.run_one():
-            self._stopping.wait((LOOK if self._runtime.lowest == 0 else BUSY_LOOK) * random.uniform(0.8, 1.2))
+        if not self._incidents.run_one():
+            self._stopping.wait(self._patience * random.uniform(0.8, 1.2))
         self._lifesign.tick()
 
     def _run(self, step: Callable[[], None]) -> None:

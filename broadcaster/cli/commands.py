@@ -132,10 +132,12 @@ def run_api(context: click.Context, host: str | None, port: int | None) -> None:
 @cli.command()
 @click.option("--queue", type=click.Choice(["bulk", "critical"]), default="bulk", show_default=True)
 @click.option("--processes", type=click.IntRange(1, 64), help="Worker processes; BROADCASTER_WORKERS unless given.")
-@click.pass_context
-def worker(context: click.Context, queue: str, processes: int | None) -> None:
+@click.option("--vantage", help="Where it looks at monitors from; BROADCASTER_VANTAGE unless given.")
+def worker(queue: str, processes: int | None, vantage: str | None) -> None:
     """Run one worker: `bulk` takes everything, the most urgent first; `critical` keeps itself free for critical alerts."""
-    settings = _settings(context)
+    if vantage is not None:
+        os.environ["BROADCASTER_VANTAGE"] = vantage
+    settings = Settings()  # with it: a name that cannot be is refused here
     default = settings.critical_workers if queue == "critical" else settings.workers
     command = embedded.worker_command(queue, processes or default)
     os.environ["BROADCASTER_WORKER_QUEUE"] = queue
