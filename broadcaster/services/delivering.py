@@ -38,9 +38,9 @@ log = structlog.get_logger(__name__)
 
 TROUBLE_MS: Final = 1_000  # that a batch waits after the database's trouble
 LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
-NEW_BATCH_HORIZON: Final = 0.5  # s a fresh batch may wait for its rate limit before it is put back
-CHUNK_HORIZON: Final = 2.0  # s a running batch may wait between chunks
-CHUNK_SECONDS: Final = 1.0  # a chunk on a limited route is at most this long
+#: s that a chunk may wait for its rate limit before its batch is put back. What is critical waits for all that is booked.
+HORIZON: Final = 0.5
+CHUNK_SECONDS: Final = 0.5  # a chunk on a limited route is at most this long
 #: Of a critical batch both together stay below CRITICAL_MARK_TO_WIRE.
 CRITICAL_HORIZON: Final = 0.4
 CRITICAL_CHUNK_SECONDS: Final = 0.5
@@ -83,7 +83,6 @@ class _Run:
     standings: Standings | None = None
     abandoned: bool = False
     untidy: bool = False
-    fresh: bool = True
     over: bool = False
     ended: bool = False  # the alert was cancelled, or its time ran out
     put_back: PutBack | None = None
@@ -337,14 +336,20 @@ class Deliverer:
 
     @staticmethod
     def _room(air: Air, width: int) -> bool:
-        """Whether another chunk may be marked: not while one waits for its turn, since the next would only wait too."""
-        flights = air.flights
-        return len(flights) <= width and not any(f.paced for f in flights)
+        """Whether another chunk may be marked: not long before the last one's turns are over, since it would only wait too.
+
+        Of chunks that are not paced, ``width`` fly and one waits; of paced ones the rate limit says how many.
+        """
+        flights, now = air.flights, time.clock_gettime(time.CLOCK_BOOTTIME)
+        if any(f.paced and f.turns_end - now > OVERLAP for f in flights):
+            return False
+        return sum(not f.paced for f in flights) <= width and len(flights) <= WIDEST
 
     def _land(self, run: _Run, air: Air) -> None:
         """Commits the next outcomes; recalls what is in the air on a route that was told to wait, here or elsewhere."""
         paced = [f for f in air.flights if f.paced]
-        landed = air.outcomes(PAUSE_LOOK if paced else None)
+        turns = [f.turns_end - OVERLAP - time.clock_gettime(time.CLOCK_BOOTTIME) for f in paced]
+        landed = air.outcomes(min([PAUSE_LOOK, *(t for t in turns if t > 0)]) if paced else None)
         if landed is None:
             for other in paced:
                 if self._limiter.paused(other.keys):
@@ -380,12 +385,10 @@ class Deliverer:
         envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
         contents = [channel.render(run.message, e) for e in envelopes]
         lanes = [channel.lanes(e, channel.quote(c)) for e, c in zip(envelopes, contents, strict=True)]
-        horizon = CRITICAL_HORIZON if critical else NEW_BATCH_HORIZON if run.fresh else CHUNK_HORIZON
-        answer = self._limiter.reserve(lanes, horizon)
+        answer = self._limiter.reserve(lanes, CRITICAL_HORIZON if critical else HORIZON, urgent=critical)
         if isinstance(answer, Booked):
-            run.over, run.put_back = True, PutBack(max(0.05, answer.wait - NEW_BATCH_HORIZON / 2), channel.route)
+            run.over, run.put_back = True, PutBack(max(0.05, answer.wait - HORIZON / 2), channel.route)
             return None
-        run.fresh = False
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(run, channel, rows)
         end = self._lease_end(claim)
@@ -401,6 +404,7 @@ class Deliverer:
             chunk,
             dict(zip([r.id for r in rows], lanes, strict=True)),
             paced=max(answer.delays) > OVERLAP,
+            turns_end=start + max(answer.delays),
             refused=standings.of(channel.route).refusals > 0,
         )
 
@@ -611,7 +615,8 @@ class Deliverer:
         assert isinstance(channel, LooksUp)
         looks_up: LooksUp = channel
         lane = Lane(f"lookup:{channel.route}", channel.lookup_rate, 1)
-        pace = self._limiter.reserve([[lane]] * len(rows), LOOKUP_HORIZON[claim.priority == 0])
+        urgent = claim.priority == 0
+        pace = self._limiter.reserve([[lane]] * len(rows), LOOKUP_HORIZON[urgent], urgent=urgent)
         if isinstance(pace, Booked):
             self._later(rows, pace.wait)
             return

@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -32,14 +33,16 @@ class Loop(Protocol):
 class Flight:
     """One chunk under way on one route.
 
-    ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them. ``refused``: the
-    last that was known of the route is that it refused us. ``seconds``: how long it was being sent, once it has landed.
+    ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them, the last of it at
+    ``turns_end`` (CLOCK_BOOTTIME seconds). ``refused``: the last that was known of the
+    route is that it refused us. ``seconds``: how long it was being sent, once it has landed.
     """
 
     channel: Channel
     chunk: Sequence[tuple[Envelope, Content]]
     lanes: dict[int, Sequence[Lane]]
     paced: bool = False
+    turns_end: float = 0.0
     refused: bool = False
     seconds: float = 0.0
 
@@ -60,7 +63,8 @@ class Flight:
 
 
 class Air:
-    """The flights of one batch, ``width`` of them at once, in the order in which they took off."""
+    """The flights of one batch, ``width`` of them at once, in the order in which they took off; those that are paced have
+    their turns."""
 
     def __init__(self, loop: Loop, message: Message, width: int = 1) -> None:
         self._loop = loop
@@ -123,7 +127,7 @@ class Air:
                 group = []
 
         try:
-            async with self._turn:
+            async with nullcontext() if flight.paced else self._turn:
                 began = time.monotonic()
                 async for result in flight.channel.send(self._message, flight.chunk):
                     if _stops(result[1]):  # before the next one begins, which knows nothing of it

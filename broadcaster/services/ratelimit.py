@@ -1,8 +1,9 @@
 """One rate limit across all workers, per lane (provider account and sender, Slack channel, push service).
 
 A reservation books time: a chunk of messages gets the instants at which each may leave, spaced evenly, so the rate
-holds in every second and not only on average. The book is in Redis (one script, atomic). Without Redis each process
-keeps to its share, rate divided by live processes; both start empty, so a change between them never bursts.
+holds in every second and not only on average. The book is in Redis (one script, atomic). What is urgent and finds the
+lane booked keeps it for itself: nobody else books until it has. Without Redis each process keeps to its share, rate
+divided by live processes; both start empty, so a change between them never bursts.
 """
 
 import threading
@@ -22,23 +23,34 @@ log = structlog.get_logger(__name__)
 REDIS_SECONDS: Final = 0.05  # a limiter that is slower than this counts as lost
 _RETRY_LOST_AFTER: Final = 1.0
 
-# KEYS: lanes. ARGV: horizon in us, then per lane the us to book. All lanes are booked, or none.
-# Returns {wait} when any lane is booked beyond the horizon (us until it is not), else {0, start, start, ...} in us from now.
+# KEYS: lanes, then as many keys that say that a lane is kept for what is urgent. ARGV: horizon in us, 1 for urgent, then per
+# lane the us to book. All lanes are booked, or none.
+# Returns {wait} when any lane is booked beyond the horizon or kept (us until it is not), else {0, start, start, ...} in us
+# from now.
 _SCRIPT: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local starts, worst = {}, 0
-for i, key in ipairs(KEYS) do
-  local free = tonumber(redis.call('GET', key) or '0')
+local n, urgent = #KEYS / 2, ARGV[2] == '1'
+local starts, worst, kept = {}, 0, 0
+for i = 1, n do
+  local free = tonumber(redis.call('GET', KEYS[i]) or '0')
   if free < now then free = now end
   starts[i] = free
   if free - now > worst then worst = free - now end
+  if not urgent then kept = math.max(kept, redis.call('PTTL', KEYS[n + i]) * 1000) end
 end
-if worst > tonumber(ARGV[1]) then return {worst} end
+if kept > 0 then return {math.max(worst, kept)} end
+if worst > tonumber(ARGV[1]) then
+  if urgent then
+    for i = 1, n do redis.call('SET', KEYS[n + i], 1, 'PX', math.ceil(worst / 1000) + 500) end
+  end
+  return {worst}
+end
 local out = {0}
-for i, key in ipairs(KEYS) do
-  local upto = starts[i] + tonumber(ARGV[i + 1])
-  redis.call('SET', key, string.format('%.0f', upto), 'PX', math.ceil((upto - now) / 1000) + 60000)
+for i = 1, n do
+  local upto = starts[i] + tonumber(ARGV[i + 2])
+  redis.call('SET', KEYS[i], string.format('%.0f', upto), 'PX', math.ceil((upto - now) / 1000) + 60000)
+  if urgent then redis.call('SET', KEYS[n + i], 1, 'PX', math.max(1, math.ceil((upto - now) / 1000))) end
   out[i + 1] = starts[i] - now
 end
 return out
@@ -80,8 +92,11 @@ class RateLimiter:
         """One process without Redis keeps to its share; so must all others, or the sum is too much."""
         self._shared_loss = lost
 
-    def reserve(self, lanes: Sequence[Sequence[Lane]], horizon: float) -> Granted | Booked:
-        """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait."""
+    def reserve(self, lanes: Sequence[Sequence[Lane]], horizon: float, *, urgent: bool = False) -> Granted | Booked:
+        """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait.
+
+        ``urgent``: nobody who is not may book before it has, nor while what it has booked leaves.
+        """
         booked: dict[str, tuple[float, float]] = {}  # key -> (rate, units in all)
         for message in lanes:
             for lane in message:
@@ -89,7 +104,7 @@ class RateLimiter:
                 booked[lane.key] = (rate, units + lane.units)
         if not booked:
             return Granted((0.0,) * len(lanes))
-        starts = self._book({key: units / rate for key, (rate, units) in booked.items()}, horizon)
+        starts = self._book({key: units / rate for key, (rate, units) in booked.items()}, horizon, urgent=urgent)
         return Booked(starts) if isinstance(starts, float) else Granted(tuple(_spread(lanes, starts)))
 
     def pause(self, keys: Sequence[str], seconds: float) -> None:
@@ -115,11 +130,11 @@ class RateLimiter:
             self._lose()
             return False
 
-    def _book(self, durations: dict[str, float], horizon: float) -> dict[str, float] | float:
+    def _book(self, durations: dict[str, float], horizon: float, *, urgent: bool) -> dict[str, float] | float:
         if not self._shared_loss and self._may_try():
             try:
-                keys = [self._prefix + key for key in durations]
-                arguments = [int(horizon * 1e6), *(int(d * 1e6) for d in durations.values())]
+                keys = [f"{self._prefix}{kind}{key}" for kind in ("", "urgent:") for key in durations]
+                arguments = [int(horizon * 1e6), int(urgent), *(int(d * 1e6) for d in durations.values())]
                 answer = self._script(keys=keys, args=arguments)
             except RedisError:
                 self._lose()
