@@ -17,7 +17,7 @@ run: $(STAMP)
 	@$(BIN)/broadcaster up
 
 test: $(DEV)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Everything is killed and lied to, then three books are compared. SEED, DB=sqlite|postgres, DELIVERIES, SECONDS and
 # KEEP_PROVIDERS_WELL=1 choose; see tests/chaos.

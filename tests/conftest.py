@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import requests
@@ -24,9 +24,8 @@ from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.wiring import Wiring
 from tests.ports import free_port
+from tests.secrets_in_logs import found_in
 
-LOGS: Final = Path(tempfile.gettempdir()) / f"broadcaster-test-logs-{os.getpid()}"
-LIVE: Final[set[Path]] = set()  # data directories of stacks that run now
 _skipped: dict[str, str] = {}
 
 
@@ -40,6 +39,23 @@ def pytest_configure() -> None:
     """Whoever starts us in the background has Ctrl-C ignored, by us and by all that we start; some tests press it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs side by side: the tests of one file one after the other, and all that share a stack."""
+    for item in items:
+        shared = getattr(getattr(item, "callspec", None), "params", {}).get("stack")
+        item.add_marker(pytest.mark.xdist_group(f"stack {shared}" if shared else item.nodeid.partition("::")[0]))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["skipped"] = _skipped
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """One of those that run side by side has ended."""
+    _skipped.update(getattr(node, "workeroutput", {}).get("skipped", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -179,7 +195,6 @@ def running(name: str, *, ready: bool = True, **changes: Any) -> Iterator[Stack]
     }
     supervisor = embedded.supervisor(settings, quiet=True, environment=environment)
     supervisor.start()
-    LIVE.add(folder)
     try:
         wiring = Wiring(settings)
         _, key = wiring.keys.create("tests", [s.value for s in Scope])
@@ -193,11 +208,11 @@ def running(name: str, *, ready: bool = True, **changes: Any) -> Iterator[Stack]
         stack.session.close()
     finally:
         supervisor.stop()
-        LIVE.discard(folder)
-        LOGS.mkdir(exist_ok=True)
-        for log in (folder / "logs").glob("*.log"):
-            shutil.copy(log, LOGS / f"{name}-{log.name}")
+        logs = sorted((folder / "logs").glob("*.log"))
+        secrets = found_in(logs)
         shutil.rmtree(folder, ignore_errors=True)
+    assert any("worker" in log.name for log in logs)
+    assert secrets == [], f"the logs of {name} hold secrets"
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

@@ -1,12 +1,11 @@
-"""Runs last: no phone number, key or signed link stands in any log of the whole run."""
+"""No phone number, key or signed link stands in a log. Whatever starts a stack looks through its logs at the end."""
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
-import pytest
-
-from tests.conftest import LIVE, LOGS
-
-SECRETS = {
+SECRETS: Final = {
     "phone number": re.compile(r"\+44\s?7\d{9}|%2B447\d{9}"),
     "API key": re.compile(r"ab_(live|test)_[a-z0-9]{12}_[A-Za-z0-9_-]{20,}"),
     "signed link": re.compile(r"/(m|enrol|console/enter)/[0-9a-z]+\.[^\s\"…]+|[?&]d=[0-9a-z]+\.[0-9a-z]+\."),
@@ -15,16 +14,12 @@ SECRETS = {
 }
 
 
-def test_no_log_of_this_run_holds_a_secret() -> None:
-    logs = sorted([*LOGS.glob("*.log"), *(log for folder in LIVE for log in (folder / "logs").glob("*.log"))])
-    if not logs:
-        pytest.skip("no stack has run before this test")
-    assert any("worker" in log.name for log in logs)
-    found = [
+def found_in(logs: Iterable[Path]) -> list[str]:
+    """Where and what; the secret itself is not repeated."""
+    return [
         f"{log.name}:{n}: {what}"
         for log in logs
         for n, line in enumerate(log.read_text(errors="replace").splitlines(), 1)
         for what, pattern in SECRETS.items()
         if pattern.search(line)
     ]
-    assert found == []
