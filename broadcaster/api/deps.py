@@ -53,10 +53,11 @@ CanReadAlerts = Annotated[Caller, Depends(require(Scope.ALERTS_READ))]
 CanReadDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_READ))]
 CanWriteDirectory = Annotated[Caller, Depends(require(Scope.DIRECTORY_WRITE))]
 CanReadMonitors = Annotated[Caller, Depends(require(Scope.MONITORS_READ))]
-CanTryMonitors = Annotated[Caller, Depends(require(Scope.MONITORS_WRITE))]  # also with a test key
+#: Also with a test key, whose sources reach the sandbox only.
+CanWriteSources = Annotated[Caller, Depends(require(Scope.MONITORS_WRITE))]
 
 
-async def _for_real(caller: CanTryMonitors, wired: Wired) -> Caller:
+async def _for_real(caller: CanWriteSources, wired: Wired) -> Caller:
     if caller.test and not wired.sandbox_only:
         raise Forbidden("This changes what real people are told, which a test key may not do. Use a live key.")
     return caller

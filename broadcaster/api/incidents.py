@@ -31,7 +31,7 @@ class IncidentCause(BaseModel):
 
 
 class IncidentAlert(BaseModel):
-    what: str = Field(description="alert, reminder or all_clear")
+    what: str = Field(description="alert, update (what has joined, or grown worse), reminder or all_clear")
     alert: str = Field(description="The alert's id.")
 
 
@@ -40,7 +40,7 @@ class Incident(BaseModel):
 
     id: str
     state: str = Field(
-        description="waiting (it will be told by itself at due_at), asking (for approval), releasing, told, "
+        description="waiting (it will be told by itself at due_at), asking (for approval), told, "
         "clearing (the all-clear is on its way), closed or dismissed"
     )
     title: str
@@ -53,6 +53,7 @@ class Incident(BaseModel):
     reminders: int
     decided_by: str | None = Field(description="Who released or dismissed it.")
     fault: str | None = Field(description="Why it could not be told; it is tried again.")
+    lacks: str | None = Field(description="Without what it was told: a group or channel that is gone.")
     sandbox: bool = Field(description="It reaches the sandbox only.")
     causes: list[IncidentCause]
     alerts: list[IncidentAlert]
@@ -146,6 +147,7 @@ def _incident(view: IncidentView, wired: Wiring) -> Incident:
         id=view.uid, state=view.state, title=view.title, severity=Severity(view.severity), opened_at=rfc3339(view.opened_at),
         due_at=optional(view.due_at), told_at=optional(view.told_at), cleared_at=optional(view.cleared_at),
         closed_at=optional(view.closed_at), reminders=view.reminders, decided_by=view.decided_by, fault=view.fault,
+        lacks=view.lacks,
         sandbox=view.sandbox or wired.sandbox_only, causes=causes,
         alerts=[IncidentAlert(what=what, alert=uid) for what, uid in view.alerts],
     )  # fmt: skip

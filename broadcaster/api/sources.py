@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from broadcaster.api.alerts import sayable
-from broadcaster.api.deps import CanReadMonitors, CanTryMonitors, Wired
+from broadcaster.api.deps import CanReadMonitors, CanWriteSources, Wired
 from broadcaster.api.monitors import Cursor
 from broadcaster.api.problems import responses
 from broadcaster.api.recipients import Text
@@ -112,7 +112,7 @@ def list_formats(_caller: CanReadMonitors, wired: Wired) -> SignalFormats:
     summary="Take signals from a system",
     responses=responses(400, 401, 403, 409, 422, 429, 503),
 )
-def create_source(body: NewSource, response: Response, caller: CanTryMonitors, wired: Wired) -> CreatedSource:
+def create_source(body: NewSource, response: Response, caller: CanWriteSources, wired: Wired) -> CreatedSource:
     _check(caller, wired, test=body.test)
     signing = body.signing_secret.get_secret_value() if body.signing_secret else None
     view, token = wired.signals.create_source(
@@ -144,7 +144,7 @@ def get_source(source_id: SourceId, _caller: CanReadMonitors, wired: Wired) -> S
     summary="Take nothing from it any more",
     responses=responses(401, 403, 404, 422, 429, 503),
 )
-def delete_source(source_id: SourceId, caller: CanTryMonitors, wired: Wired) -> Response:
+def delete_source(source_id: SourceId, caller: CanWriteSources, wired: Wired) -> Response:
     """What it had raised is over, with an all-clear where one is due."""
     _check(caller, wired, test=wired.signals.source(source_id).test)
     wired.signals.delete_source(source_id)
@@ -158,7 +158,7 @@ def delete_source(source_id: SourceId, caller: CanTryMonitors, wired: Wired) -> 
     responses=responses(400, 401, 403, 404, 413, 422, 429, 503),
     openapi_extra=BODY,
 )
-async def try_body(source_id: SourceId, request: Request, _caller: CanTryMonitors, wired: Wired) -> Taken:
+async def try_body(source_id: SourceId, request: Request, _caller: CanWriteSources, wired: Wired) -> Taken:
     return taken(await run_in_threadpool(wired.signals.try_out, source_id, await post_of(request)))
 
 

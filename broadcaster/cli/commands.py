@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ from broadcaster.services import auditing
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.store import migrate as migrations
+from broadcaster.store.database import UNAVAILABLE
 from broadcaster.wiring import (
     SANDBOX_ACCOUNT_SID,
     SANDBOX_AUTH_TOKEN,
@@ -67,6 +69,14 @@ def main() -> NoReturn:
         sys.exit(2 if problem.status < 500 else 1)
     except DBAPIError as error:
         missing = "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"
+        if not missing and not isinstance(error, UNAVAILABLE):
+            # A fault of our own. Where it was, but not what the database says of it, which may quote a row.
+            name, state = type(error.orig).__name__, getattr(error.orig, "sqlstate", None) or ""
+            click.echo("".join(traceback.format_tb(error.__traceback__)), err=True)
+            click.echo(
+                f"Error: The database refused a statement ({name} {state}). This is a fault in the program.", err=True
+            )
+            sys.exit(1)
         if not missing:
             click.echo("Error: The database does not answer; `broadcaster doctor` says more.", err=True)
             sys.exit(1)

@@ -1,7 +1,7 @@
 """Commands for what is down, and for when nobody is to be told. All go through the REST API."""
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import click
@@ -63,7 +63,7 @@ def show_incident(context: click.Context, incident: str, as_json: bool) -> None:
 @click.pass_context
 def release(context: click.Context, incident: str, as_json: bool) -> None:
     """Tell it now."""
-    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/release")
+    view = (client := client_of(context)).call("POST", f"incidents/{_find_whole(client, incident)}/release")
     say(view) if as_json else click.echo(f"It is told now: {view['title']}")
 
 
@@ -73,7 +73,7 @@ def release(context: click.Context, incident: str, as_json: bool) -> None:
 @click.pass_context
 def dismiss(context: click.Context, incident: str, as_json: bool) -> None:
     """Tell nobody, for as long as it lasts."""
-    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/dismiss")
+    view = (client := client_of(context)).call("POST", f"incidents/{_find_whole(client, incident)}/dismiss")
     say(view) if as_json else click.echo(f"Nobody is told: {view['title']}")
 
 
@@ -83,17 +83,42 @@ def dismiss(context: click.Context, incident: str, as_json: bool) -> None:
 @click.pass_context
 def close(context: click.Context, incident: str, as_json: bool) -> None:
     """It is over, whatever its causes say: the all-clear is due. What still fails is a new incident."""
-    view = (client := client_of(context)).call("POST", f"incidents/{_find(client, incident)}/close")
+    view = (client := client_of(context)).call("POST", f"incidents/{_find_whole(client, incident)}/close")
     say(view) if as_json else click.echo(f"It is over: {view['title']}")
 
 
 def _find(client: Client, wanted: str) -> str:
-    """The id of the open incident with this title, or with a cause of this name; else what was given, as an id."""
+    """The id of the open incident with this title, or with a lasting cause of this name; else what was given, as an id."""
+    return _id(_named(client, wanted)) or quote(wanted, safe="")
+
+
+def _find_whole(client: Client, wanted: str) -> str:
+    """Likewise, for what is done to all of it: one name of several does not stand for the others."""
+    incident = _named(client, wanted)
+    lasting = [] if incident is None else _lasting(incident)
+    if incident is not None and wanted in lasting and len(lasting) > 1:
+        raise Wrong(
+            f"{wanted!r} is one of {len(lasting)} things in one incident ({', '.join(dict.fromkeys(lasting))}); "
+            f"to mean all of it, give its id: {incident['id']}"
+        )
+    return _id(incident) or quote(wanted, safe="")
+
+
+def _named(client: Client, wanted: str) -> dict[str, Any] | None:
     found = client.call("GET", "incidents", params={"open": "true", "limit": "200"})["items"]
-    mine = [i["id"] for i in found if wanted == i["title"] or wanted in [c["name"] for c in i["causes"]]]
+    mine: list[dict[str, Any]] = [i for i in found if wanted == i["title"] or wanted in _lasting(i)]
     if len(mine) > 1:
         raise Wrong(f"Several incidents are about {wanted!r}; `broadcaster incidents list` shows their ids.")
-    return quote(mine[0] if mine else wanted, safe="")
+    return mine[0] if mine else None
+
+
+def _lasting(incident: dict[str, Any]) -> list[str]:
+    """Names of what has not recovered."""
+    return [c["name"] for c in incident["causes"] if c["cleared_at"] is None]
+
+
+def _id(incident: dict[str, Any] | None) -> str:
+    return "" if incident is None else quote(incident["id"], safe="")
 
 
 # ---- maintenance ---------------------------------------------------------------------------------------------------

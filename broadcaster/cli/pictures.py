@@ -63,8 +63,8 @@ def _is_secret(part: dict[str, Any]) -> bool:
 
 
 def standing(incident: dict[str, Any]) -> str:
-    if incident["fault"]:
-        return f"{incident['state']}: {incident['fault']}"
+    if wrong := incident["fault"] or incident["lacks"]:
+        return f"{incident['state']}: {wrong}"
     due = f", to be told at {watching.clock(incident['due_at'])}" if incident["due_at"] else ""
     return f"{incident['state']}{due}"
 

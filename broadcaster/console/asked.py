@@ -10,7 +10,7 @@ from broadcaster.services.keys import Caller, Scope
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """``what`` the alert is to its incident: alert, reminder, all_clear."""
+    """``what`` the alert is to its incident: alert, update, reminder, all_clear."""
 
     what: str
     incident: deciding.Shown

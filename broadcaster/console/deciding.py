@@ -48,7 +48,7 @@ class Shown:
     lately: str
     open: bool
     undecided: bool
-    urgent: bool  # undecided, or could not be sent
+    urgent: bool  # undecided, or could not be sent as it was meant
     outlook: Outlook
     causes: tuple[Cause, ...]
     still_down: int
@@ -86,7 +86,7 @@ def shown(view: IncidentView, to: Words) -> Shown:
         lately=_lately(view, to),
         open=view.closed_at is None,
         undecided=is_undecided(view),
-        urgent=is_undecided(view) or (bool(view.fault) and view.closed_at is None),
+        urgent=is_undecided(view) or (bool(view.fault or view.lacks) and view.closed_at is None),
         outlook=_outlook(view, to),
         causes=tuple(_cause(c, view, to) for c in view.causes),
         still_down=sum(c.cleared_at is None for c in view.causes),
@@ -145,7 +145,7 @@ def _outlook(view: IncidentView, to: Words) -> Outlook:
     if view.fault and view.closed_at is None:
         return _troubled(view, view.fault, to)
     return {
-        "waiting": _waiting, "asking": _asking, "releasing": _releasing, "told": _told, "clearing": _clearing,
+        "waiting": _waiting, "asking": _asking, "told": _told, "clearing": _clearing,
         "closed": _closed, "dismissed": _dismissed,
     }[view.state](view, to)  # fmt: skip
 
@@ -153,7 +153,7 @@ def _outlook(view: IncidentView, to: Words) -> Outlook:
 def _waiting(view: IncidentView, to: Words) -> Outlook:
     left = (view.due_at or 0) - to.now
     if view.decided_by is not None or left <= 0:
-        return _releasing(view, to)
+        return _being_sent(view, to)
     whom = f"{words.audience(view.policy.audience)}, by {told_how(view.policy, to.labels)}"
     return Outlook(
         "ask",
@@ -181,7 +181,7 @@ def _asking(view: IncidentView, to: Words) -> Outlook:
     )
 
 
-def _releasing(_view: IncidentView, _to: Words) -> Outlook:
+def _being_sent(_view: IncidentView, _to: Words) -> Outlook:
     return Outlook(
         "act",
         "This is being sent now",
@@ -203,9 +203,16 @@ def _told(view: IncidentView, to: Words) -> Outlook:
     if not p.all_clear:
         over = "When everything works again, this closes by itself. Nobody is told: send word yourself."
     joins = f" of “{p.group}”" if p.group else ""
-    more = f"What else{joins} fails meanwhile is added below, and is not sent as a new alert." if p.group else ""
+    more = ""
+    if p.group:
+        more = f"What else{joins} fails meanwhile is added below. " + (
+            f"It is sent {words.span(p.update_after)} after the last message, at once if it is more severe."
+            if p.update_after
+            else "It is not sent."
+        )
     told = view.told_at or view.opened_at
-    return Outlook("act", f"People were told at {to.clock(told)}", "", tuple(filter(None, (again, more, over))))
+    lines = (view.lacks, again, more, over)
+    return Outlook("act", f"People were told at {to.clock(told)}", "", tuple(line for line in lines if line))
 
 
 def _clearing(view: IncidentView, to: Words) -> Outlook:

@@ -84,7 +84,6 @@ VERDICTS: Final = {
 INCIDENT_STATES: Final = {
     "waiting": Mark("Will be sent", "clock", "orange"),
     "asking": Mark("Waits for a decision", "question", "orange"),
-    "releasing": Mark("Being sent", "clock", "blue"),
     "told": Mark("People were told", "bell", "red"),
     "clearing": Mark("Over", "tick", "green"),
     "closed": Mark("Over", "tick", "green"),

@@ -21,8 +21,9 @@ class Signal:
     """One fact of one source. ``key`` names the thing it is about and is the same from firing to resolved (at most 255
     characters; longer ones are hashed by ``ingest``).
 
-    ``severity`` None: the source did not say. ``at``: seconds since the epoch, where the source says it. Texts are cut to
-    the limits of an alert (title 120, body 1,200), without control characters but line breaks.
+    ``severity`` None: the source did not say. ``at``: seconds since the epoch, where the source says it. ``began``: that is
+    when the thing began, which a firing one says as long as it lasts, also after an end that was only supposed. Texts are
+    cut to the limits of an alert (title 120, body 1,200), without control characters but line breaks.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Signal:
     severity: Severity | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     at: float | None = None
+    began: bool = False
     url: str | None = None
 
 

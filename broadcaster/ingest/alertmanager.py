@@ -67,6 +67,7 @@ def _read_alert(alert: Node) -> Signal:
         labels=labels,
         # endsAt of a firing alert is year 1, or the time at which it would be taken for over if nothing more were heard.
         at=(ends or starts) if status is Status.RESOLVED else starts,
+        began=status is Status.FIRING,
         url=alert["generatorURL"].text(),
     )
 

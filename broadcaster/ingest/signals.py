@@ -21,6 +21,7 @@ def signal(
     severity: Severity | None = None,
     labels: Mapping[str, str] | None = None,
     at: float | None = None,
+    began: bool = False,
     url: str = "",
 ) -> Signal:
     """``titles``: the first that says something is the title; the key, if none does. Labels without a value are left out."""
@@ -35,6 +36,7 @@ def signal(
         severity=severity,
         labels=_labels(labels or {}),
         at=at,
+        began=began,
         url=texts.link(url),
     )
 

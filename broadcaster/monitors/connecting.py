@@ -63,17 +63,18 @@ def is_address(host: str) -> bool:
 
 async def resolve(host: str, port: int, until: float) -> list[AddressInfo]:
     """The addresses of a name, in the system's order. Raises Trouble. A dead resolver is our own trouble."""
-    flags = socket.AI_NUMERICHOST if is_address(host) else 0
     async with step("name", until, late="resolver_failed"):
-        return await addresses(host, port, flags=flags)
+        return await addresses(host, port)
 
 
-async def addresses(host: str, port: int, *, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[AddressInfo]:
+async def addresses(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> list[AddressInfo]:
     """``getaddrinfo`` in threads of our own: uvloop's are four, so that four names of a dead resolver would stop all others.
 
-    Raises socket.gaierror.
+    An address asks nobody, and waits for no thread. Raises socket.gaierror.
     """
-    ask = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags)
+    if is_address(host):
+        return list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
+    ask = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
     return list(await asyncio.get_running_loop().run_in_executor(_RESOLVING, ask))
 
 

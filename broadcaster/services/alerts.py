@@ -64,7 +64,6 @@ class Draft:
     source: str
     drill: bool = False
     dedup_key: str | None = None
-    lenient: bool = False  # what its audience names and is gone is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +226,8 @@ class Alerts:
                 if n == _RACES - 1 or not again:
                     raise
         for asked, answer in answers.items():  # it is kept: nothing here may fail, or it would be written again
-            draft = asked.draft
             if isinstance(answer, Accepted) and answer.created:
-                self._wake_ups.plan(PRIORITY[draft.severity])
-                by = asked.caller.uid
-                log.info("alerts.accepted", alert=answer.uid, severity=draft.severity.value, drill=draft.drill, by=by)
+                self.announce(answer.uid, asked.draft, asked.caller.uid)
         return [answers[asked] for asked in group]
 
     def _write(self, group: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":
@@ -250,7 +246,7 @@ class Alerts:
                     answers[asked] = _same(known[asked.memory], asked.fingerprint)
                 elif asked.dedup is not None and (there := store.open_dedup(connection, asked.dedup)) is not None:
                     answers[asked] = Accepted(there.uid, created=False)  # remembered too: a retry must not raise a second
-                elif not asked.draft.lenient and (missing := self._missing(connection, asked.draft.audience, revision)):
+                elif missing := self._missing(connection, asked.draft.audience, revision):
                     answers[asked] = Invalid(_unknown(missing))
                 else:
                     answers[asked] = Accepted(str(uuid7()), created=True)
@@ -334,31 +330,44 @@ class Alerts:
             if missing := self._missing(connection, audience, revisions.current(connection)):
                 raise Invalid(_unknown(missing))
 
-    def without_what_is_gone(self, draft: Draft, *, sandbox: bool) -> tuple[Draft, str | None]:
+    # ---- raised from within ------------------------------------------------------------------------------------
+
+    def without_what_is_gone(self, connection: Connection, draft: Draft, *, sandbox: bool) -> tuple[Draft, str | None]:
         """The draft as far as it can be sent now, and what it lacks. Raises Invalid where nobody would be told at all.
 
         For alerts that were laid down in advance: a group that was deleted since must not keep the others in the dark.
         """
         known = self._channels.sandbox if sandbox else self._channels.live
+        if not known:
+            raise Invalid("There is no channel to tell anybody by.")
         steps = [replace(s, channels=tuple(c for c in s.channels if c in known)) for s in draft.steps]
-        steps = [s for s in steps if s.channels] or [Step(tuple(known), 0)]
+        steps = [s for s in steps if s.channels]
+        instead = "" if steps else f" Told by {', '.join(sorted(known))} instead."
+        steps = steps or [Step(tuple(known), 0)]
         steps[0] = replace(steps[0], after=0)
         gone = sorted(_channels(draft) - set(known))
-        with self._database.read() as connection:
-            revision = revisions.current(connection)
-            missing = self._missing(connection, draft.audience, revision)
-            if missing and not audience_store.count_people(connection, audience_store.members(draft.audience, revision)):
-                raise Invalid(_unknown(missing))
+        revision = revisions.current(connection)
+        missing = self._missing(connection, draft.audience, revision)
+        if missing and not audience_store.count_people(connection, audience_store.members(draft.audience, revision)):
+            raise Invalid(_unknown(missing))
         lacks = [*(f"channel {name!r}" for name in gone), *missing]
-        fault = f"Told without {', '.join(lacks)}, which is gone." if lacks else None
-        return replace(draft, steps=tuple(steps), lenient=True), fault
+        fault = f"Told without {', '.join(lacks)}, which is gone.{instead}" if lacks else None
+        return replace(draft, steps=tuple(steps)), fault
 
-    def remembered(self, caller: Caller, idempotency_key: str) -> str | None:
-        """The alert that this key has raised."""
-        memory = (caller.id, idempotency_key)
-        with self._database.read() as connection:
-            row = store.remembered_requests(connection, [memory]).get(memory)
-        return None if row is None else str(row.alert_uid)
+    def raise_within(self, connection: Connection, draft: Draft, caller: Caller) -> str:
+        """The id of an alert that is raised if the caller's own transaction commits; ``announce`` it then.
+
+        Nothing is checked: see ``without_what_is_gone``.
+        """
+        revision, now = revisions.current_and_clock(connection)
+        uid = str(uuid7())
+        self._insert(connection, {_Asked(draft, caller, None, b""): uid}, now, revision)
+        return uid
+
+    def announce(self, uid: str, draft: Draft, by: str) -> None:
+        """Wakes a worker for an alert that was raised within a transaction, or was accepted."""
+        self._wake_ups.plan(PRIORITY[draft.severity])
+        log.info("alerts.accepted", alert=uid, severity=draft.severity.value, drill=draft.drill, by=by)
 
     # ---- preview -----------------------------------------------------------------------------------------------
 

@@ -1,15 +1,15 @@
 """From a cause to an alert and to the all-clear: one incident for everything that fails together.
 
 A cause (a monitor that is down, a signal that fires) joins the open incident of its group, or opens one. The rows are the
-truth and ``next_at`` is the plan: whichever process is free takes the next step, and each step can be taken again after a
-crash, because an alert is raised under a key of the incident's own.
+truth and ``next_at`` is the plan: whichever process is free takes the next step, and whatever becomes of it, a step is taken
+whole or not at all, because its alert is raised in the same transaction.
 
-waiting -> releasing -> told -> clearing -> closed; waiting for approval is ``asking``; what goes away, or is dismissed,
-before it was told says nothing to anybody.
+waiting -> told -> clearing -> closed; waiting for approval is ``asking``; what goes away, or is dismissed, before it was
+told says nothing to anybody.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row
 from uuid_utils import uuid7
 
 from broadcaster.domain import templates
-from broadcaster.domain.audience import Had
+from broadcaster.domain.audience import MAX_HAD, Had
 from broadcaster.domain.errors import Conflict, Invalid, NotFound, Problem
 from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.domain.policy import BODY, TITLE, Policy, Release
@@ -47,7 +47,7 @@ class Cause:
     name: str
     kind: str
     reason: str
-    severity: Severity | None = None  # None: the policy's
+    severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class CauseView:
 class IncidentView:
     """Times in ms since the epoch. ``due_at``: when it is told by itself. ``alerts``: (what, alert id), in order.
 
-    ``title``, ``body``: what is or would be said now. ``retry_at``: when what could not be told is tried again.
+    ``title``, ``body``: what is or would be said now. ``fault``: why something could not be told, and ``retry_at``: when it
+    is tried again. ``lacks``: without what it was told.
     """
 
     uid: str
@@ -81,6 +82,7 @@ class IncidentView:
     reminders: int
     decided_by: str | None
     fault: str | None
+    lacks: str | None
     sandbox: bool
     causes: tuple[CauseView, ...]
     alerts: tuple[tuple[str, str], ...]
@@ -126,25 +128,38 @@ class Incidents:
     def raise_cause(
         self, connection: Connection, cause: Cause, policy: Policy, group: str, *, sandbox: bool = False
     ) -> None:
-        """It is down. Saying it again changes its reason only. IntegrityError: another process says it too; begin again."""
-        if store.say_again(connection, cause.key, cause.reason):
+        """It is down. Said again, it is as it is said now. IntegrityError: another process says it too; begin again."""
+        if self._say_again(connection, cause):
             return
         now = read_clock(connection)
         # What a test says never joins what is real, nor the other way round.
         group = f"{'test' if sandbox else 'live'}:{group}"
         there = store.open_for(connection, group)
         incident = there.id if there is not None else self._open(connection, policy, group, now, sandbox=sandbox)
-        store.add_cause(
-            connection,
-            {
-                "incident_id": incident, "key": cause.key, "key_open": cause.key, "name": cause.name, "kind": cause.kind,
-                "reason": cause.reason, "severity": cause.severity, "opened_at": now,
-            },
-        )  # fmt: skip
-        if there is not None and there.state in ("releasing", "told"):  # what had just gone may be back before that was said
-            due = {"next_at": now} if there.state == "told" else {}  # the next step looks what there is to say
-            store.change(connection, incident, {"cleared_at": None, **due})
+        said = {"name": cause.name, "kind": cause.kind, "reason": cause.reason, "severity": cause.severity.value}
+        # What comes back in the same incident is the same cause: who was told of it was not told that it had gone.
+        if there is None or not store.reopen(connection, incident, cause.key, **said):
+            keys = {"incident_id": incident, "key": cause.key, "key_open": cause.key}
+            store.add_cause(connection, {**keys, **said, "opened_at": now})
+        if there is not None and there.state == "told":  # what had just gone may be back before that was said
+            store.change(
+                connection, incident, {"cleared_at": None, "next_at": now}
+            )  # the next step looks what there is to say
         log.warning("incidents.cause", incident=incident, cause=cause.key, joined=there is not None)
+
+    @staticmethod
+    def _say_again(connection: Connection, cause: Cause) -> bool:
+        """Whether it lasts already; then it is as it is said now."""
+        there = store.cause(connection, cause.key)
+        if there is None or (there.name, there.reason, there.severity) == (cause.name, cause.reason, cause.severity):
+            return there is not None
+        incident = store.with_cause(connection, cause.key)  # before its cause, as everywhere
+        if incident is not None and incident.state == "told" and _is_worse(cause.severity, there.severity):
+            store.change(
+                connection, incident.id, {"next_at": read_clock(connection)}
+            )  # the next step looks whether to say so
+        values = {"name": cause.name, "reason": cause.reason, "severity": cause.severity.value}
+        return store.say_again(connection, cause.key, **values)
 
     def _open(self, connection: Connection, policy: Policy, group: str, now: int, *, sandbox: bool) -> int:
         waits = {
@@ -175,7 +190,7 @@ class Incidents:
             ended = {"state": "closed", "cleared_at": now, "closed_at": now, "group_open": None, "next_at": None}
             store.change(connection, incident.id, ended)
             log.info("incidents.gone_untold", incident=incident.uid)
-        else:  # releasing: the alert may be out; told: it is
+        else:
             store.change(connection, incident.id, {"cleared_at": now, "next_at": now})
 
     def acknowledge_cause(self, connection: Connection, key: str) -> None:
@@ -193,124 +208,145 @@ class Incidents:
                 return False
         with self._database.write() as connection:
             incident = store.claim(connection, self._owner(), LEASE_MS)
-            if incident is None:
-                return False
-            if incident.state == "waiting":  # from here on it may have been told
-                store.change(connection, incident.id, {"state": "releasing"})
+        if incident is None:
+            return False
         try:
-            if incident.state in ("waiting", "releasing"):
-                self._tell(incident)
+            if incident.state == "waiting":
+                self._step(incident, self._tell)
             elif incident.state == "told":
-                self._go_on(incident)
+                self._step(incident, self._go_on)
             elif incident.state == "clearing":
-                self._clear(incident)
+                self._recall(incident)
+                self._step(incident, self._clear)
         except Problem as refused:  # the directory has changed: an audience that is gone, a channel that is no more
             log.error("incidents.could_not_be_told", incident=incident.uid, reason=refused.detail)
-            self._put_off(incident, FAULT_WAIT_MS, fault=refused.detail)
+            self._put_off(incident, FAULT_WAIT_MS, refused.detail)
         except UNAVAILABLE:
             self._put_off(incident, TROUBLE_MS)
             raise
         except Exception:
-            self._put_off(incident, FAULT_WAIT_MS, fault="A fault of our own; see the log.")
+            self._put_off(incident, FAULT_WAIT_MS, "A fault of our own; see the log.")
             raise
         return True
 
-    def _put_off(self, incident: Row[Any], wait: int, **values: Any) -> None:
-        """Its step is taken again in ``wait`` ms, by anybody. A database that is away leaves it to the lease."""
+    def _put_off(self, incident: Row[Any], wait: int, fault: str | None = None) -> None:
+        """Its step stays due, and is taken again in ``wait`` ms, by anybody. Without the database, when the lease ends."""
         with suppress(*UNAVAILABLE), self._database.write() as connection:
             if store.held(connection, incident.id, self._owner(), incident.fence) is not None:
-                store.end_lease(connection, incident.id, {"next_at": read_clock(connection) + wait, **values})
+                values = {"owner": None, "lease_until": read_clock(connection) + wait}
+                store.change(connection, incident.id, values if fault is None else {**values, "fault": fault})
 
-    def _tell(self, incident: Row[Any]) -> None:
-        policy = Policy.from_json(json.loads(incident.policy))
-        with self._database.read() as connection:
-            causes = store.causes(connection, incident.id)
-            now = read_clock(connection)
-        lasting = [c for c in causes if c.cleared_at is None] or causes
-        words = self._words(policy, lasting, incident.opened_at, now)
-        severity = _worst([_severity(c, policy) for c in lasting])
-        draft, lacks = self._draft(
-            policy, words, policy.title, policy.body, _steps(policy), severity, sandbox=incident.sandbox
-        )
-        uid = self._raise(incident, draft, "alert")
-        remind_at = now + policy.remind_every * 1000 if policy.remind_every else None
-        said = {"said_at": now, "severity": severity.value, "fault": lacks}
-        self._note(incident, "alert", uid, {"state": "told", "told_at": now, "remind_at": remind_at, **said})
-        log.warning("incidents.told", incident=incident.uid, alert=uid, causes=len(lasting))
-
-    def _go_on(self, incident: Row[Any]) -> None:
-        """It was told. It is over; or somebody is to be reminded; or what has joined since is to be told."""
-        policy = Policy.from_json(json.loads(incident.policy))
+    def _step(self, incident: Row[Any], take: "Callable[[_Turn], _Raised | None]") -> None:
+        """What is found, said and noted is one transaction, under the incident's lock: whoever dies, is frozen, or loses the
+        answer to a COMMIT, the alert and the note of it are both there or neither is."""
+        caller = self._callers(incident.sandbox)  # which may have to be made first
         with self._database.write() as connection:
             fresh = store.held(connection, incident.id, self._owner(), incident.fence)
-            if fresh is None:
+            if fresh is None:  # somebody else has gone on from here
                 return
-            now = read_clock(connection)
-            causes = [c for c in store.causes(connection, incident.id) if c.cleared_at is None]
-            if not causes:  # what fails from now on is a new incident
-                store.end_lease(connection, incident.id, {"state": "clearing", "group_open": None})
-                return
-            joined = [c for c in causes if c.opened_at > fresh.said_at]
-            update_at = _update_at(fresh, joined, policy)
-            reminding = fresh.remind_at is not None and fresh.remind_at <= now
-            updating = update_at is not None and update_at <= now
-            if not (reminding or updating):
-                store.end_lease(connection, incident.id, {"next_at": _sooner(fresh.remind_at, update_at)})
-                return
-        said = causes if reminding else joined
-        words = self._words(policy, said, incident.opened_at, now)
-        severity = _worst([_severity(c, policy) for c in said])
-        title = policy.reminder_title if reminding else policy.title
-        draft, lacks = self._draft(policy, words, title, policy.body, _steps(policy), severity, sandbox=incident.sandbox)
-        uid = self._raise(incident, draft, f"word {fresh.reminders}")
-        remind_at = now + policy.remind_every * 1000 if fresh.remind_at is not None else None
-        highest = _worst([severity, Severity(fresh.severity)]).value
-        values = {
-            "reminders": fresh.reminders + 1,
-            "remind_at": remind_at,
-            "said_at": now,
-            "severity": highest,
-            "fault": lacks,
-        }
-        self._note(fresh, "reminder" if reminding else "update", uid, values)
+            policy = Policy.from_json(json.loads(fresh.policy))
+            raised = take(_Turn(connection, caller, fresh, policy, read_clock(connection)))
+        if raised is not None:
+            self._alerts.announce(raised.uid, raised.draft, "incident")
+            log.warning("incidents.said", incident=incident.uid, what=raised.what, alert=raised.uid)
 
-    def _clear(self, incident: Row[Any]) -> None:
-        """What has not left is stopped; then, once nothing is on its way, everybody who may have got it is told."""
-        policy = Policy.from_json(json.loads(incident.policy))
+    def _tell(self, turn: "_Turn") -> "_Raised | None":
+        """The first word, of all that is down by now. What has gone before it was told says nothing to anybody."""
+        connection, fresh, policy, now = turn.connection, turn.incident, turn.policy, turn.now
+        causes = _lasting(connection, fresh)
+        if not causes:
+            ended = {"state": "closed", "cleared_at": now, "closed_at": now, "group_open": None, "next_at": None}
+            store.end_lease(connection, fresh.id, ended)
+            log.info("incidents.gone_untold", incident=fresh.uid)
+            return None
+        remind_at = now + policy.remind_every * 1000 if policy.remind_every else None
+        values = {"state": "told", "told_at": now, "remind_at": remind_at}
+        return self._say(turn, "alert", causes, values)
+
+    def _go_on(self, turn: "_Turn") -> "_Raised | None":
+        """It was told. Now it is over, or somebody is to be reminded, or what has joined or grown worse is to be told."""
+        connection, fresh, policy, now = turn.connection, turn.incident, turn.policy, turn.now
+        causes = _lasting(connection, fresh)
+        if not causes:  # what fails from now on is a new incident
+            store.end_lease(connection, fresh.id, {"state": "clearing", "group_open": None, "next_at": now, "fault": None})
+            return None
+        new = [c for c in causes if c.told_as is None or _is_worse(c.severity, c.told_as)]
+        update_at = _update_at(fresh, causes, new, policy)
+        if fresh.remind_at is not None and fresh.remind_at <= now:
+            again = {"reminders": fresh.reminders + 1, "remind_at": now + policy.remind_every * 1000}
+            return self._say(turn, "reminder", causes, again)
+        if update_at is not None and update_at <= now:
+            # Whoever hears of it now need not be reminded at once.
+            again = {"remind_at": None if fresh.remind_at is None else now + policy.remind_every * 1000}
+            return self._say(turn, "update", new, again)
+        store.end_lease(connection, fresh.id, {"next_at": _sooner(fresh.remind_at, update_at), "fault": None})
+        return None
+
+    def _recall(self, incident: Row[Any]) -> None:
+        """What has not left is stopped."""
         with self._database.read() as connection:
-            told = store.alerts_of(connection, incident.id)
-            causes = store.causes(connection, incident.id)
-            now = read_clock(connection)
-        uids = [row.alert_uid for row in told if row.what != "all_clear"]
-        # A word that was raised by a process that died before it could note it.
-        last = self._alerts.remembered(self._callers(incident.sandbox), f"incident {incident.uid} word {incident.reminders}")
-        uids += [last] if last is not None and last not in uids else []
-        for uid in uids:
-            try:
+            going = store.unfinished(connection, incident.id)
+        for uid in going:
+            with suppress(Conflict):  # everything of it has left already
                 self._alerts.cancel(uid, "all clear")
-            except Conflict:  # everything of it has left already
-                continue
-        with self._database.read() as connection:
-            had, sending = store.spread(connection, uids)
+
+    def _clear(self, turn: "_Turn") -> "_Raised | None":
+        """Once nothing is on its way, everybody who may have got it is told."""
+        connection, fresh, policy, now = turn.connection, turn.incident, turn.policy, turn.now
+        had, sending = store.spread(connection, fresh.id)
         if sending:
-            with self._database.write() as connection:
-                store.end_lease(connection, incident.id, {"next_at": read_clock(connection) + SENDING_WAIT_MS})
-            return
+            store.end_lease(connection, fresh.id, {"next_at": now + SENDING_WAIT_MS})
+            return None
         closed = {"state": "closed", "closed_at": now}
         if not policy.all_clear or not had:
-            with self._database.write() as connection:
-                store.end_lease(connection, incident.id, {**closed, "next_at": None})
-            return
-        words = self._words(policy, causes, incident.opened_at, incident.cleared_at or now)
-        channels = tuple(dict.fromkeys(name for names, _ in policy.steps for name in names))
-        severity, had_it = Severity(incident.severity or policy.severity), Had(tuple(uids))
-        steps = (Step(channels, 0),)
-        draft, _ = self._draft(
-            policy, words, policy.clear_title, policy.clear_body, steps, severity, had_it, sandbox=incident.sandbox
+            store.end_lease(connection, fresh.id, {**closed, "next_at": None})
+            return None
+        told = [row.alert_uid for row in store.alerts_of(connection, fresh.id)]
+        had_it = Had((*told[:1], *told[1:][1 - MAX_HAD :]))  # so many words go to the same people again and again
+        causes = store.causes(connection, fresh.id)
+        return self._say(turn, "all_clear", causes, closed, had_it)
+
+    def _say(
+        self,
+        turn: "_Turn",
+        what: str,
+        causes: Sequence[Row[Any]],
+        values: Mapping[str, Any],
+        had_it: Had | None = None,
+    ) -> "_Raised":
+        """Raises an alert about these, notes it and ends the lease. Whatever happens from now on the next step sees."""
+        connection, fresh, policy, now = turn.connection, turn.incident, turn.policy, turn.now
+        words = self._words(policy, causes, fresh.opened_at, (fresh.cleared_at or now) if had_it else now)
+        said = _worst([Severity(c.severity) for c in causes])
+        highest = said if fresh.severity is None else _worst([said, Severity(fresh.severity)])
+        texts = {
+            "alert": (policy.title, policy.body),
+            "update": (policy.title, policy.body),
+            "reminder": (policy.reminder_title, policy.body),
+            "all_clear": (policy.clear_title, policy.clear_body),
+        }
+        steps = [Step(channels, after) for channels, after in policy.steps]
+        if had_it is not None:
+            steps = [Step(tuple(dict.fromkeys(name for step in steps for name in step.channels)), 0)]
+        draft = Draft(
+            title=templates.render(texts[what][0], words, TITLE) or words["name"][:TITLE],
+            body=templates.render(texts[what][1], words, BODY) or words["reasons"][:BODY],
+            severity=highest if had_it is not None else said,
+            audience=had_it or policy.audience,
+            steps=tuple(steps),
+            expires_in=policy.expires_in or self._expires_in,
+            source=policy.source or self._source,
+            drill=policy.drill,
         )
-        uid = self._raise(incident, draft, "all clear")
-        self._note(incident, "all_clear", uid, closed)
-        log.warning("incidents.all_clear", incident=incident.uid, alert=uid)
+        draft, lacks = self._alerts.without_what_is_gone(connection, draft, sandbox=fresh.sandbox)
+        uid = self._alerts.raise_within(connection, draft, turn.caller)
+        store.add_alert(connection, fresh.id, what, uid, now)
+        if had_it is None:
+            store.mark_told(connection, [c.id for c in causes])
+        next_at = None if "closed_at" in values else now
+        noted = {"said_at": now, "severity": highest.value, "fault": None, "lacks": lacks, "next_at": next_at, **values}
+        store.end_lease(connection, fresh.id, noted)
+        return _Raised(uid, draft, what)
 
     # ---- by people ---------------------------------------------------------------------------------------------
 
@@ -338,7 +374,7 @@ class Incidents:
             incident = store.by_uid(connection, uid, lock=True)
             if incident is None:
                 raise NotFound("There is no incident with this id.")
-            if incident.state not in ("releasing", "told", "dismissed"):
+            if incident.state not in ("told", "dismissed"):
                 raise Conflict(f"This incident is {incident.state}; it cannot be closed.")
             now = read_clock(connection)
             for cause in store.causes(connection, incident.id):
@@ -402,14 +438,15 @@ class Incidents:
             found.append(
                 IncidentView(
                     uid=row.uid, state=row.state, title=templates.render(policy.title, words, TITLE),
-                    severity=policy.severity.value, opened_at=row.opened_at,
+                    severity=_worst([Severity(c.severity) for c in lasting]).value, opened_at=row.opened_at,
                     due_at=row.next_at if row.state == "waiting" else None, told_at=row.told_at, cleared_at=row.cleared_at,
                     closed_at=row.closed_at, reminders=row.reminders, decided_by=row.decided_by, fault=row.fault,
+                    lacks=row.lacks,
                     sandbox=row.sandbox,
                     causes=tuple(CauseView(c.name, c.kind, c.reason, c.opened_at, c.cleared_at, c.key) for c in mine),
                     alerts=tuple((a.what, a.alert_uid) for a in alerts[row.id]),
                     body=templates.render(policy.body, words, BODY), policy=policy, remind_at=row.remind_at,
-                    retry_at=row.next_at if row.fault else None,
+                    retry_at=max(row.next_at or 0, row.lease_until) if row.fault else None,
                 )
             )  # fmt: skip
         return found
@@ -434,52 +471,29 @@ class Incidents:
         moment, today = (datetime.fromtimestamp(t / 1000, self._zone) for t in (at, now))
         return moment.strftime("%H:%M") if moment.date() == today.date() else f"{moment:%H:%M on} {moment.day} {moment:%B}"
 
-    def _draft(
-        self,
-        policy: Policy,
-        words: dict[str, str],
-        title: str,
-        body: str,
-        steps: tuple[Step, ...],
-        severity: Severity,
-        to: Had | None = None,
-        *,
-        sandbox: bool,
-    ) -> tuple[Draft, str | None]:
-        """The alert, and what it lacks: a group, tag, person or channel that is gone stops no other from being told."""
-        draft = Draft(
-            title=templates.render(title, words, TITLE) or words["name"][:TITLE],
-            body=templates.render(body, words, BODY) or words["reasons"][:BODY],
-            severity=severity,
-            audience=to or policy.audience,
-            steps=steps,
-            expires_in=policy.expires_in or self._expires_in,
-            source=policy.source or self._source,
-            drill=policy.drill,
-        )
-        return self._alerts.without_what_is_gone(draft, sandbox=sandbox)
 
-    def _raise(self, incident: Row[Any], draft: Draft, what: str) -> str:
-        """Once, however often this step is taken. The words may differ when it is taken again: the first are kept."""
-        key = f"incident {incident.uid} {what}"
-        caller = self._callers(incident.sandbox)
-        return self._alerts.remembered(caller, key) or self._alerts.accept(draft, caller, key).uid
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A step being taken: the incident is locked, and as it is ``now`` (ms)."""
 
-    def _note(self, incident: Row[Any], what: str, uid: str, values: dict[str, Any]) -> None:
-        with self._database.write() as connection:
-            store.add_alert(connection, incident.id, what, uid, read_clock(connection))
-            fresh = store.held(connection, incident.id, self._owner(), incident.fence)
-            if fresh is None:  # somebody else has gone on from here
-                return
-            if incident.remind_at is not None and fresh.remind_at is None:  # acknowledged meanwhile
-                values = {**values, "remind_at": None}
-            # Whatever happened while it was being told, the next step sees.
-            next_at = None if "closed_at" in values else read_clock(connection)
-            store.end_lease(connection, incident.id, {"fault": None, **values, "next_at": next_at})
+    connection: Connection
+    caller: Caller
+    incident: Row[Any]
+    policy: Policy
+    now: int
 
 
-def _steps(policy: Policy) -> tuple[Step, ...]:
-    return tuple(Step(channels, after) for channels, after in policy.steps)
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """An alert of an incident. ``what``: alert, reminder, update, all_clear."""
+
+    uid: str
+    draft: Draft
+    what: str
+
+
+def _lasting(connection: Connection, incident: Row[Any]) -> list[Row[Any]]:
+    return [cause for cause in store.causes(connection, incident.id) if cause.cleared_at is None]
 
 
 def _sentence(cause: Row[Any], *, named: bool) -> str:
@@ -488,20 +502,21 @@ def _sentence(cause: Row[Any], *, named: bool) -> str:
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
-def _severity(cause: Row[Any], policy: Policy) -> Severity:
-    return policy.severity if cause.severity is None else Severity(cause.severity)
-
-
 def _worst(severities: Sequence[Severity]) -> Severity:
     return min(severities, key=PRIORITY.__getitem__)
 
 
-def _update_at(incident: Row[Any], joined: Sequence[Row[Any]], policy: Policy) -> int | None:
-    """When what has joined is to be told: at once where it is worse than all that was; None: never."""
-    if not joined or not policy.update_after:
+def _update_at(incident: Row[Any], causes: Sequence[Row[Any]], new: Sequence[Row[Any]], policy: Policy) -> int | None:
+    """When what is new is to be told: at once where it is worse than all of what lasts that was told; None: never."""
+    if not new or not policy.update_after:
         return None
-    worse = PRIORITY[_worst([_severity(c, policy) for c in joined])] < PRIORITY[Severity(incident.severity)]
+    heard = [Severity(c.told_as) for c in causes if c.told_as is not None] or [Severity(incident.severity)]
+    worse = any(_is_worse(cause.severity, _worst(heard)) for cause in new)
     return int(incident.said_at if worse else incident.said_at + policy.update_after * 1000)
+
+
+def _is_worse(one: str, other: str) -> bool:
+    return PRIORITY[Severity(one)] < PRIORITY[Severity(other)]
 
 
 def _sooner(*times: int | None) -> int | None:

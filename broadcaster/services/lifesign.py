@@ -1,7 +1,7 @@
-"""Who watches the watcher: a heartbeat to a dead-man service, which falls silent when deliveries are no longer consumed.
+"""Who watches the watcher: a heartbeat to a dead-man service, which falls silent when the work is no longer done.
 
-That a process lives says nothing. It is sent while what is due is being worked on, by one process of all at a time; whoever
-misses it raises the alarm, over a way that is not ours.
+That a process lives says nothing. It is sent while deliveries are consumed, looks are made and incidents take their steps,
+by one process of all at a time; whoever misses it raises the alarm, over a way that is not ours.
 """
 
 import time
@@ -12,13 +12,16 @@ import structlog
 from sqlalchemy import Connection
 
 from broadcaster.services.flights import Loop
-from broadcaster.store import alerts, batches, chores, deliveries, incidents
+from broadcaster.store import alerts, batches, chores, deliveries, incidents, monitors
 from broadcaster.store.database import Database
 
 log = structlog.get_logger(__name__)
 
 NAME: Final = "heartbeat"
 STUCK_MS: Final = {True: 30_000, False: 120_000}  # critical, other: due for so long, and nothing has moved meanwhile
+UNWATCHED_MS: Final = 120_000  # a look is so late
+AGAIN_MS: Final = 5_000  # until it is looked at again whether what was stuck moves
+UNTOLD_MS: Final = 60_000  # an incident's next step is so late
 SECONDS: Final = 10.0
 LOOK: Final = 1.0
 
@@ -45,6 +48,8 @@ class Lifesign:
             if not chores.take(connection, NAME, int(self._interval * 1000)):
                 return False
             stuck = what_is_stuck(connection)
+            if stuck is not None:
+                chores.again(connection, NAME, min(AGAIN_MS, int(self._interval * 1000)))
         if stuck is not None:
             log.error("lifesign.withheld", reason=stuck)
             return False
@@ -53,9 +58,13 @@ class Lifesign:
 
 
 def what_is_stuck(connection: Connection) -> str | None:
-    """What has been due for too long while no delivery moved; None: all goes its way."""
+    """What has been due for too long, with nothing done about it; None: all goes its way."""
     if incidents.any_fault(connection):
         return "an outage could not be told to everybody who was to be told"
+    if incidents.any_overdue(connection, UNTOLD_MS):
+        return f"what is to be told of an outage has been due for {UNTOLD_MS // 1000} s"
+    if late := monitors.count_unwatched(connection, grace=UNWATCHED_MS):
+        return f"{late} monitors have not been looked at for {UNWATCHED_MS // 1000} s"
     still = deliveries.last_move_ago(connection)
     for critical, grace in STUCK_MS.items():
         if still is not None and still < grace:

@@ -159,31 +159,34 @@ class Looker:
     # ---- judging -----------------------------------------------------------------------------------------------
 
     def _record(self, ended: Sequence[_Done]) -> None:
-        """Writing the same again is harmless: a look that is recorded is no longer ours."""
+        """Writes what was seen. One that cannot be written takes no other with it; the database's trouble loses none."""
+        batches = [list(ended)]
+        while batches:
+            batch = batches.pop()
+            try:
+                self._write_down(batch)
+            except UNAVAILABLE:
+                self._keep([done for waiting in (batch, *batches) for done in waiting])
+                raise
+            except Exception as error:
+                if len(batch) > 1:
+                    batches += [[one] for one in batch]
+                    continue
+                name = type(error).__name__
+                log.error("looking.not_recorded", monitor=batch[0][0].monitor_id, error=name, exc_info=error)
+
+    def _write_down(self, ended: Sequence[_Done]) -> None:
+        """In one transaction. Writing the same again is harmless: a look that is recorded is no longer ours."""
         for n in range(_RACES):
             try:
                 with self._database.write() as connection:
                     self._record_all(connection, ended)
                 return
-            except IntegrityError:  # another process has opened the same incident; now it is there
-                if n == _RACES - 1:
+            except (IntegrityError, OperationalError) as error:
+                # Another process has opened the same incident, which now is there; or others were in the way.
+                again = isinstance(error, IntegrityError) or lost_a_race(error)
+                if n == _RACES - 1 or not again:
                     raise
-            except OperationalError as error:
-                if n == _RACES - 1 or not lost_a_race(error):
-                    self._keep(ended)
-                    raise
-            except UNAVAILABLE:
-                self._keep(ended)
-                raise
-            except Exception as error:  # one of them cannot be written: it must not take the others with it
-                if len(ended) == 1:
-                    log.error(
-                        "looking.not_recorded", monitor=ended[0][0].monitor_id, error=type(error).__name__, exc_info=error
-                    )
-                    return
-                for one in ended:
-                    self._record([one])
-                return
 
     def _keep(self, ended: Sequence[_Done]) -> None:
         """For the next tick: what was seen is worth more than a moment of the database's."""
@@ -272,7 +275,7 @@ class Looker:
         trouble = state is State.DOWN or (state in TROUBLE and policy is not None and policy.on_degraded)
         if trouble and policy is not None and not quiet:
             reason = reading.reason if _tells(reading, state) else monitor.reason or reading.reason
-            cause = Cause(_key(monitor), monitor.name, self._label(monitor.kind), reason)
+            cause = Cause(_key(monitor), monitor.name, self._label(monitor.kind), reason, policy.severity)
             self._incidents.raise_cause(connection, cause, policy, _group(monitor))
         elif raised and state in (State.OK, State.DEGRADED) and not trouble:
             self._incidents.clear_cause(connection, _key(monitor))

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from uuid_utils import uuid7
 
 from broadcaster.domain.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
@@ -31,7 +31,7 @@ from broadcaster.services.keys import RequestRate
 from broadcaster.services.sealing import Sealer
 from broadcaster.store import incidents as incident_store
 from broadcaster.store import signals as store
-from broadcaster.store.database import Database, read_clock
+from broadcaster.store.database import Database, lost_a_race, read_clock
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ MOST_SOURCES: Final = 200
 MOST_RULES: Final = 500
 SLICE: Final = 50  # signals in one transaction: SQLite's one write lock is not held for long
 WHOLE_SECOND_MS: Final = 1_000  # sources that write whole seconds: an end may seem to be before its beginning
+SENT_AGAIN_MS: Final = 120_000  # a request whose answer was lost is sent again within this
 TOLERANCE: Final = 300  # s that a signed request may be old or early (Standard Webhooks)
 _RACES: Final = 5
 #: By default the alert says what the signal says.
@@ -177,8 +178,10 @@ class Signals:
                     if first:
                         store.heard(connection, source.id)
                     return self._follow_all(connection, source, sorted(signals, key=lambda s: s.key))
-            except IntegrityError:  # another request has opened the same incident; now it is there
-                if n == _RACES - 1:
+            except (IntegrityError, OperationalError) as error:
+                # Another request has opened the same incident, which now is there; or others were in the way.
+                again = isinstance(error, IntegrityError) or lost_a_race(error)
+                if n == _RACES - 1 or not again:
                     raise
         raise AssertionError("unreachable")
 
@@ -191,10 +194,10 @@ class Signals:
         said, rows = [], []
         for signal in signals:
             before = known.get(signal.key)
-            found = _decide(signal, before, source.name, rules, raised=_key(source, signal) in raised)
+            found = _decide(signal, before, source.name, rules, now, raised=_key(source, signal) in raised)
             said.append(found[0])
             if found[0].what != "stale":
-                rows.append(_row(source, signal, None if found[1] is None else numbers[found[1].uid], now))
+                rows.append(_row(source, signal, None if found[1] is None else numbers[found[1].uid], now, before))
             self._follow(connection, source, found[0], found[1])
         if rows:
             store.keep(connection, rows)
@@ -207,7 +210,7 @@ class Signals:
             if view.rule.as_signalled:
                 policy = replace(policy, severity=signal.severity or policy.severity)
             reason = signal.body or signal.title
-            cause = Cause(key, signal.title, source.name, reason, policy.severity if view.rule.as_signalled else None)
+            cause = Cause(key, signal.title, source.name, reason, policy.severity)
             values = [signal.labels.get(name, "") for name in view.rule.group_by]
             group = policy.group or json.dumps([f"rule:{view.uid}", *values])
             self._incidents.raise_cause(connection, cause, policy, group, sandbox=source.test)
@@ -257,8 +260,10 @@ class Signals:
             latest = {s.key: s for s in signals}
             known = store.known(connection, source.id, list(latest), lock=False)
             raised = incident_store.open_keys(connection, [_key(source, s) for s in latest.values()])
+            now = read_clock(connection)
         return [
-            _decide(s, known.get(s.key), source.name, rules, raised=_key(source, s) in raised)[0] for s in latest.values()
+            _decide(s, known.get(s.key), source.name, rules, now, raised=_key(source, s) in raised)[0]
+            for s in latest.values()
         ]
 
     # ---- sources -----------------------------------------------------------------------------------------------
@@ -321,7 +326,8 @@ class Signals:
         """Nothing is taken from it any more; what it had raised is over. Raises NotFound."""
         with self._database.write() as connection:
             source = _source(store.source(connection, uid=uid))
-            store.hold_source(connection, source.id)
+            if not store.hold_source(connection, source.id):
+                raise NotFound("There is no source of signals with this id.")  # another has just deleted it
             for key in store.lasting_of(connection, source.id):
                 self._incidents.clear_cause(connection, f"signal:{source.uid}:{key}")
             store.end_source(connection, source.id)
@@ -406,13 +412,12 @@ class Signals:
 
 
 def _decide(
-    signal: Signal, before: Row[Any] | None, source: str, rules: Sequence[RuleView], *, raised: bool
+    signal: Signal, before: Row[Any] | None, source: str, rules: Sequence[RuleView], now: int, *, raised: bool
 ) -> tuple[Said, RuleView | None]:
     """What a signal does, given what its source said of the same thing before, and whether that is raised."""
     view = next((v for v in rules if v.rule.match.means(signal, source)), None)
     name = None if view is None else view.rule.name
-    said_at = None if before is None else before.said_at
-    if signal.at is not None and said_at is not None and signal.at * 1000 + WHOLE_SECOND_MS <= said_at:
+    if before is not None and _is_stale(signal, before, now):
         return Said(signal, name, "stale"), view  # it comes late, or is played again
     if signal.status is Status.RESOLVED:
         return Said(signal, name, "clear" if raised else "nothing_to_clear"), view
@@ -425,12 +430,27 @@ def _decide(
     return Said(signal, name, "go_on" if raised else "raise"), view
 
 
-def _row(source: Row[Any], signal: Signal, rule: int | None, now: int) -> dict[str, Any]:
+def _is_stale(signal: Signal, before: Row[Any], now: int) -> bool:
+    """Whether its source has said something later of the same thing. Of one instant, the end counts for more."""
+    if signal.at is None or before.said_at is None:
+        return False
+    at, over = int(signal.at * 1000), before.status == Status.RESOLVED.value
+    if signal.status is Status.RESOLVED:
+        rounded = WHOLE_SECOND_MS if at % 1000 == 0 else 0
+        return bool(at + rounded <= before.said_at if rounded else at < before.said_at)
+    if signal.began:  # Alertmanager takes for over what it has not heard of for minutes, and then goes on with the old time
+        return bool(over and at <= before.said_at and now - before.last_at < SENT_AGAIN_MS)
+    return bool(at < before.said_at or (at == before.said_at and over))
+
+
+def _row(source: Row[Any], signal: Signal, rule: int | None, now: int, before: Row[Any] | None) -> dict[str, Any]:
+    times = [int(signal.at * 1000)] if signal.at is not None else []
+    times += [before.said_at] if before is not None and before.said_at is not None else []
     return {
         "source_id": source.id, "key": signal.key, "status": signal.status.value, "title": signal.title,
         "body": signal.body, "severity": None if signal.severity is None else signal.severity.value,
         "labels": json.dumps(dict(signal.labels)), "rule_id": rule, "first_at": now, "last_at": now,
-        "said_at": None if signal.at is None else int(signal.at * 1000),
+        "said_at": max(times, default=None),
     }  # fmt: skip
 
 

@@ -22,3 +22,8 @@ def take(connection: Connection, name: str, every: int) -> bool:
     make = postgresql.insert if is_postgresql(connection) else sqlite.insert
     first = make(chores).values(name=name, next_at=now + every).on_conflict_do_nothing().returning(chores.c.name)
     return connection.execute(first).first() is not None
+
+
+def again(connection: Connection, name: str, wait: int) -> None:
+    """It is due again in ``wait`` ms."""
+    connection.execute(update(chores).where(chores.c.name == name).values(next_at=now_ms(connection) + wait))

@@ -1,9 +1,9 @@
 """Incidents: what is down for one cause, and the alerts that were raised for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, or_, select, update
 
 from broadcaster.domain.lifecycle import MAY_HAVE_IT, State
 from broadcaster.store.database import now_ms
@@ -34,10 +34,28 @@ def add_cause(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(insert(incident_causes).values(**values))
 
 
-def say_again(connection: Connection, key: str, reason: str) -> bool:
-    """Whether the cause lasts already; then ``reason`` is what is said of it now."""
+def cause(connection: Connection, key: str) -> Row[Any] | None:
+    """The cause, if it lasts."""
+    return connection.execute(select(incident_causes).where(incident_causes.c.key_open == key)).one_or_none()
+
+
+def say_again(connection: Connection, key: str, **values: Any) -> bool:
+    """Whether the cause lasts; then these are what is said of it now."""
     mine = incident_causes.c.key_open == key
-    return connection.execute(update(incident_causes).where(mine).values(reason=reason)).rowcount == 1
+    return connection.execute(update(incident_causes).where(mine).values(**values)).rowcount == 1
+
+
+def reopen(connection: Connection, incident: int, key: str, **values: Any) -> bool:
+    """Whether this was a cause of the incident before; then it lasts again."""
+    mine = (incident_causes.c.incident_id == incident, incident_causes.c.key == key)
+    again = update(incident_causes).where(*mine).values(key_open=key, cleared_at=None, **values)
+    return connection.execute(again).rowcount == 1
+
+
+def mark_told(connection: Connection, causes: Iterable[int]) -> None:
+    """People have been told of these, as they are now."""
+    mine = incident_causes.c.id.in_(list(causes))
+    connection.execute(update(incident_causes).where(mine).values(told_as=incident_causes.c.severity))
 
 
 def clear(connection: Connection, key: str, at: int) -> None:
@@ -69,6 +87,12 @@ def open_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
 def any_due(connection: Connection) -> bool:
     now = now_ms(connection)
     query = select(incidents.c.id).where(OPEN, incidents.c.next_at <= now, incidents.c.lease_until <= now)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def any_overdue(connection: Connection, since: int) -> bool:
+    """Whether anything has been due for ``since`` ms, whoever is at it."""
+    query = select(incidents.c.id).where(OPEN, incidents.c.next_at <= now_ms(connection) - since)
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -108,8 +132,9 @@ def release(connection: Connection, owner: str) -> None:
 
 
 def any_fault(connection: Connection) -> bool:
-    """Whether any open incident could not be told as it was laid down."""
-    query = select(incidents.c.id).where(OPEN, incidents.c.fault.is_not(None))
+    """Whether any open incident could not be told as it was laid down. What only a test says is none."""
+    wrong = or_(incidents.c.fault.is_not(None), incidents.c.lacks.is_not(None))
+    query = select(incidents.c.id).where(OPEN, wrong, incidents.c.sandbox.is_(False))
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -123,11 +148,10 @@ def owners(connection: Connection) -> list[str]:
 
 
 def add_alert(connection: Connection, incident: int, what: str, uid: str, at: int) -> None:
-    """Once for each alert."""
-    there = alerts_of(connection, incident)
-    if all(row.alert_uid != uid for row in there):
-        values = {"incident_id": incident, "n": len(there), "what": what, "alert_uid": uid, "at": at}
-        connection.execute(insert(incident_alerts).values(**values))
+    """``what``: alert, reminder, update or all_clear. The incident is locked."""
+    n = select(func.count()).select_from(incident_alerts).where(incident_alerts.c.incident_id == incident).scalar_subquery()
+    values = {"incident_id": incident, "n": n, "what": what, "alert_uid": uid, "at": at}
+    connection.execute(insert(incident_alerts).values(**values))
 
 
 def alerts_of(connection: Connection, incident: int) -> list[Row[Any]]:
@@ -141,12 +165,24 @@ def of_alert(connection: Connection, uid: str) -> Row[Any] | None:
     return connection.execute(select(incidents).where(incidents.c.id == mine)).one_or_none()
 
 
-def spread(connection: Connection, uids: Sequence[str]) -> tuple[int, int]:
-    """Of these alerts' deliveries: how many may have arrived, and how many are being sent just now."""
+def unfinished(connection: Connection, incident: int) -> list[str]:
+    """Alerts that told of it and go on."""
+    query = select(alerts.c.uid).join(incident_alerts, incident_alerts.c.alert_uid == alerts.c.uid)
+    going = (alerts.c.completed_at.is_(None), alerts.c.cancelled_at.is_(None))
+    return list(connection.execute(query.where(*_told(incident), *going)).scalars())
+
+
+def spread(connection: Connection, incident: int) -> tuple[int, int]:
+    """Of the deliveries that told of it: how many may have arrived, and how many are being sent just now."""
     had = [func.sum(batches.c[f"n_{state}"]) for state in sorted(MAY_HAVE_IT)]
     query = select(func.sum(batches.c[f"n_{State.SENDING}"]), *had).join(alerts, alerts.c.id == batches.c.alert_id)
-    row = connection.execute(query.where(alerts.c.uid.in_(uids))).one()
+    query = query.join(incident_alerts, incident_alerts.c.alert_uid == alerts.c.uid)
+    row = connection.execute(query.where(*_told(incident))).one()
     return sum(int(n or 0) for n in row[1:]), int(row[0] or 0)
+
+
+def _told(incident: int) -> tuple[ColumnElement[bool], ...]:
+    return incident_alerts.c.incident_id == incident, incident_alerts.c.what != "all_clear"
 
 
 # ---- for people ----------------------------------------------------------------------------------------------------
@@ -172,8 +208,10 @@ def page_of_cause(connection: Connection, key: str, limit: int) -> list[Row[Any]
 
 
 def tally(connection: Connection) -> dict[str, int]:
-    """How many of those that are open are in each state."""
-    query = select(incidents.c.state, func.count()).where(OPEN).group_by(incidents.c.state)
+    """How many of those that are open are in each state; "decided": what waits only until it is sent."""
+    decided = and_(incidents.c.state == "waiting", incidents.c.decided_by.is_not(None))
+    state = case((decided, "decided"), else_=incidents.c.state).label("state")
+    query = select(state, func.count()).where(OPEN).group_by(state)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, insert, literal, not_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broadcaster.store.database import is_postgresql, now_ms
-from broadcaster.store.tables import signal_requests, signal_rules, signal_sources, signals
+from broadcaster.store.tables import incident_causes, signal_requests, signal_rules, signal_sources, signals
 
 LIVE: Final = signal_sources.c.deleted_at.is_(None)
-KEPT_MS: Final = 30 * 86_400_000  # signals that are over
+KEPT_MS: Final = 30 * 86_400_000  # signals that are over, or were never heard of again and raise nothing
 REQUESTS_KEPT_MS: Final = 3_600_000
 
 
@@ -115,7 +115,10 @@ def lasting_of(connection: Connection, number: int) -> list[str]:
 def sweep(connection: Connection, limit: int) -> None:
     """Forgets what was over long ago, and old requests, a few at a time."""
     now = now_ms(connection)
-    over = (signals.c.status == "resolved", signals.c.last_at < now - KEPT_MS)
-    old = select(signals.c.id).where(*over).limit(limit).scalar_subquery()
+    key = literal("signal:").concat(signal_sources.c.uid).concat(":").concat(signals.c.key)
+    lasts = exists().where(incident_causes.c.key_open == key)
+    over = (signals.c.last_at < now - KEPT_MS, not_(lasts))
+    joined = select(signals.c.id).join(signal_sources, signal_sources.c.id == signals.c.source_id)
+    old = joined.where(*over).limit(limit).scalar_subquery()
     connection.execute(delete(signals).where(signals.c.id.in_(old)))
     connection.execute(delete(signal_requests).where(signal_requests.c.at < now - REQUESTS_KEPT_MS))

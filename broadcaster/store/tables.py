@@ -468,14 +468,14 @@ incidents = Table(
     Column("group_open", Text, unique=True, comment="group_key while causes may join, else NULL"),
     Column("policy", Text, nullable=False, comment="JSON, as it was when the incident began"),
     Column("sandbox", Boolean, nullable=False),
-    Column("state", Text, nullable=False, comment="waiting, asking, releasing, told, clearing, closed, dismissed"),
+    Column("state", Text, nullable=False, comment="waiting, asking, told, clearing, closed, dismissed"),
     Column("opened_at", BigInteger, nullable=False),
     Column("next_at", BigInteger, comment="when something is due; NULL: it waits for a cause, or for somebody"),
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False, server_default="0"),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("told_at", BigInteger),
-    Column("said_at", BigInteger, comment="the last word on causes: what has joined since is yet to be told"),
+    Column("said_at", BigInteger, comment="the last word on causes"),
     Column("severity", Text, comment="the highest that was told"),
     Column("remind_at", BigInteger),
     Column("reminders", Integer, nullable=False, server_default="0"),
@@ -483,6 +483,7 @@ incidents = Table(
     Column("closed_at", BigInteger),
     Column("decided_by", Text, comment="who released or dismissed it"),
     Column("fault", Text, comment="why it could not be told, for the operator"),
+    Column("lacks", Text, comment="without what it was told, likewise"),
 )
 Index("ix_incidents_due", incidents.c.next_at, **_current("closed_at"))
 
@@ -496,7 +497,8 @@ incident_causes = Table(
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False, comment="in words"),
     Column("reason", Text, nullable=False),
-    Column("severity", Text, comment="the signal's; NULL: the policy's"),
+    Column("severity", Text, nullable=False),
+    Column("told_as", Text, comment="its severity when people were told of it; NULL: they were not"),
     Column("opened_at", BigInteger, nullable=False),
     Column("cleared_at", BigInteger),
 )
@@ -507,8 +509,8 @@ incident_alerts = Table(
     "incident_alerts",
     metadata,
     Column("incident_id", _Id, ForeignKey("incidents.id"), primary_key=True, autoincrement=False),
-    Column("n", SmallInteger, primary_key=True, autoincrement=False),
-    Column("what", Text, nullable=False, comment="alert, reminder, all_clear"),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("what", Text, nullable=False, comment="alert, reminder, update, all_clear"),
     Column("alert_uid", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
 )

@@ -272,6 +272,19 @@ def test_an_incident_is_seen_and_decided(desk: Desk) -> None:
     assert "There is no incident" in refusal(desk, "incidents", "show", "no?such")
 
 
+def test_one_name_of_several_does_not_stand_for_the_others(desk: Desk) -> None:
+    group = desk.name("Group")
+    smtp, imap = (desk.watch(what, alert={**TELL, "release": "approve", "group": group}) for what in ("Smtp", "Imap"))
+    for monitor in (smtp, imap):
+        desk.look(monitor, Verdict.FAILED)
+    incident = document(desk, "incidents", "show", imap["name"])  # to see it, any name does
+    for verb in ("release", "dismiss", "close"):
+        assert incident["id"] in refusal(desk, "incidents", verb, imap["name"])
+    desk.look(smtp, Verdict.OK)
+    assert "There is no incident" in refusal(desk, "incidents", "show", smtp["name"])  # it has recovered
+    assert document(desk, "incidents", "dismiss", imap["name"])["id"] == incident["id"]
+
+
 def test_maintenance_by_name_by_id_and_of_everything(desk: Desk) -> None:
     monitor = desk.watch()
     said = run(desk, "maintenance", "start", monitor["name"], "--for", "1h30m", "--note", "New disks").stdout

@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,22 @@ def test_a_resolver_that_hangs_is_our_own(name: str, monkeypatch: pytest.MonkeyP
     found, here = run(main, "uvloop")
     assert {(each.verdict, each.code) for each in found} == {(Verdict.UNKNOWN, "resolver_failed")}
     assert here.code == "connection_refused"
+
+
+def test_an_address_waits_for_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names of a dead resolver are being asked for."""
+
+    async def main() -> Reading:
+        with ThreadPoolExecutor(1) as full:
+            go_on = threading.Event()
+            full.submit(go_on.wait)
+            monkeypatch.setattr(connecting, "_RESOLVING", full)
+            try:
+                return await look(KINDS["tcp"], {"host": "127.0.0.1", "port": 1}, 5.0)
+            finally:
+                go_on.set()
+
+    assert run(main).code == "connection_refused"
 
 
 def test_the_fault_that_says_most_about_the_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

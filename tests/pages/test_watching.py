@@ -22,7 +22,7 @@ MINUTE = watched.MINUTE
 PAGES = [
     "monitors", "monitors/down", "monitors/fenced", "monitors/slow", "monitors/new", "monitors/left", "monitors/paused",
     "monitors/hostile", "monitors/down/maintenance", "monitors/nothing-here", "incidents", "incidents/waiting",
-    "incidents/asking", "incidents/told", "incidents/releasing", "incidents/fault", "incidents/clearing",
+    "incidents/asking", "incidents/told", "incidents/sending", "incidents/fault", "incidents/clearing",
     "incidents/dismissed", "incidents/closed", "incidents/untold", "incidents/hostile", "incidents/waiting/dismiss",
     "incidents/hostile/dismiss", "incidents/nothing-here",
 ]  # fmt: skip
@@ -308,10 +308,11 @@ OUTLOOKS = {
     "asking": ("Nobody is told until somebody decides", "Nothing is sent by itself, however long this lasts.",
                "<strong>DRILL</strong>"),
     "told": ("People were told at", "It is said again by itself every 30 minutes while it lasts, next at",
-             "What else of “mail” fails meanwhile is added below, and is not sent as a new alert.",
+             "What else of “mail” fails meanwhile is added below. It is sent 10 minutes after the last message, at once if "
+             "it is more severe.",
              "Once everything works again, everyone who may have got it is told so by itself.",
              "It came after people were told, and was not in that alert."),
-    "releasing": ("This is being sent now", "You have nothing to do here."),
+    "sending": ("This is being sent now", "You have nothing to do here."),
     "fault": ("This could not be sent", "There is no group “Night staff”.", "It is tried again by itself at",
               "Nobody has been told. If it cannot wait, send an alert by hand."),
     "clearing": ("This is over since", "People are told so by itself in a moment"),
@@ -345,7 +346,7 @@ def test_the_list_has_what_waits_first_and_what_is_over_last(site: Site, browser
     text = browser.get(f"{site.url}/console/incidents").text
     open_, over = text.split(">Over</h2>")
     assert re.findall(r'href="/console/incidents/(\w+)"', open_) == [
-        "waiting", "asking", "fault", "hostile", "told", "releasing", "clearing", "dismissed",
+        "waiting", "asking", "fault", "hostile", "told", "sending", "clearing", "dismissed",
     ]  # fmt: skip
     assert re.findall(r'href="/console/incidents/(\w+)"', over) == ["closed", "untold"]
     assert "3 causes, 2 of them still down" in open_

@@ -87,7 +87,8 @@ def incident(uid: str, now: int, state: str, **changes: Any) -> IncidentView:
     opened = now - 5 * MINUTE
     fields: dict[str, Any] = {
         "title": "Sending mail is down", "severity": "critical", "opened_at": opened, "due_at": None, "told_at": None,
-        "cleared_at": None, "closed_at": None, "reminders": 0, "decided_by": None, "fault": None, "sandbox": True,
+        "cleared_at": None, "closed_at": None, "reminders": 0, "decided_by": None, "fault": None, "lacks": None,
+        "sandbox": True,
         "causes": (cause("down", opened),), "alerts": (), "body": "The server refused the connection. Since 03:04.",
         "policy": replace(POLICY, **changes.pop("policy", {})), "remind_at": None, "retry_at": None,
     }  # fmt: skip
@@ -113,8 +114,9 @@ def some_incidents(now: int, alert: str) -> list[IncidentView]:
         incident("told", now, "told", title="Sending mail, Queue of mail relay 2 is down", causes=causes, policy=grouped,
                  opened_at=now - 31 * MINUTE, told_at=now - 29 * MINUTE, remind_at=now + MINUTE,
                  alerts=(("alert", alert), ("reminder", "trouble"))),
-        incident("releasing", now, "releasing"),
-        incident("fault", now, "releasing", fault="There is no group “Night staff”.", retry_at=now + 21_000),
+        incident("sending", now, "waiting", due_at=now - 1_000, decided_by="key-1"),
+        incident("fault", now, "waiting", due_at=now - 1_000, decided_by="key-1", fault="There is no group “Night staff”.",
+                 retry_at=now + 21_000),
         incident("clearing", now, "clearing", told_at=now - 4 * MINUTE, cleared_at=now - 5_000,
                  causes=(cause("down", now - 5 * MINUTE, now - 5_000),)),
         incident("dismissed", now, "dismissed", decided_by="key-1"),
@@ -199,7 +201,9 @@ class Incidents:
 
     def tally(self) -> incidents.Tally:
         found = [v for v in self.views.values() if v.closed_at is None]
-        return incidents.Tally(len(found), sum(v.state in ("waiting", "asking") for v in found))
+        return incidents.Tally(
+            len(found), sum(v.state in ("waiting", "asking") and v.decided_by in (None, "hostile") for v in found)
+        )
 
     def get(self, uid: str) -> IncidentView:
         if uid not in self.views:

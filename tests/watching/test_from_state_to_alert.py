@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,8 +13,9 @@ from broadcaster.domain.messages import Severity
 from broadcaster.domain.monitor import Verdict
 from broadcaster.domain.policy import Release
 from broadcaster.services.directory import Directory, Person
-from broadcaster.services.incidents import Cause
+from broadcaster.services.incidents import LEASE_MS, Cause, Incidents
 from broadcaster.services.lifesign import what_is_stuck
+from broadcaster.store import incidents as store
 from broadcaster.store.database import UNAVAILABLE
 from broadcaster.store.tables import monitors
 from tests.engine.rig import NAME
@@ -312,30 +314,62 @@ def steps(site: Site) -> None:
         site.incidents.run_one()
 
 
-def test_a_step_that_is_taken_again_raises_nothing_twice(site: Site) -> None:
-    site.watch()
+@pytest.mark.parametrize("part", ["raise_within", "announce"])
+def test_a_step_that_breaks_off_is_taken_whole_or_not_at_all(site: Site, part: str) -> None:
+    """Before its transaction ends, and after."""
+    site.watch(policy=replace(POLICY, remind_every=60))
     site.kind.says["mail"] = Verdict.FAILED
     for _ in range(3):
         site.look()
-    site.engine.clock.turn(0.6)
-    assert site.incidents.run_one()
-    # It died before it could note that the alert is out.
-    site.engine.write("DELETE FROM incident_alerts", "UPDATE incidents SET state = 'releasing', next_at = 0, told_at = NULL")
+    whole = getattr(site.engine.alerts, part)
+    for _ in range(2):  # the alert, and a reminder
+
+        def killed(*args: Any) -> None:
+            whole(*args)
+            raise RuntimeError("killed")
+
+        site.engine.clock.turn(60)
+        with mock.patch.object(site.engine.alerts, part, side_effect=killed), pytest.raises(RuntimeError):
+            site.incidents.run_one()
+        site.engine.clock.turn(30)
+        site.follow()
+    assert site.told() == ["Mail is down", "Mail is still down"]
+    assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert", "reminder"]
+
+
+def test_who_wakes_up_after_its_lease_says_nothing(site: Site) -> None:
+    down(site, "a")
+    site.engine.clock.turn(1)
+    with site.engine.database.write() as connection:
+        frozen = store.claim(connection, "frozen", LEASE_MS)
+    assert frozen is not None
+    assert not site.incidents.run_one()  # it is leased
+    site.engine.clock.turn(LEASE_MS / 1000)
     site.follow()
-    assert site.told() == ["Mail is down"]
-    assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert"]
+    woken = Incidents(
+        site.engine.database, site.engine.alerts, mock.Mock(), owner=lambda: "frozen", source="IT", expires_in=600,
+        timezone="Europe/London",
+    )  # fmt: skip
+    with mock.patch.object(store, "any_due", return_value=True), mock.patch.object(store, "claim", return_value=frozen):
+        assert woken.run_one()
+    site.follow()
+    assert site.told() == ["A is down"]
 
 
-def test_trouble_with_the_database_puts_it_off_for_a_moment_only(site: Site) -> None:
+def test_trouble_with_the_database_puts_it_off_for_a_moment_only_and_is_no_excuse(site: Site) -> None:
     site.watch()
     site.kind.says["mail"] = Verdict.FAILED
     for _ in range(3):
         site.look()
     site.engine.clock.turn(0.6)
     locked = UNAVAILABLE[0]("", None, Exception("lock timeout"))
-    with mock.patch.object(site.engine.alerts, "accept", side_effect=locked), pytest.raises(UNAVAILABLE):
-        site.incidents.run_one()
-    site.engine.clock.turn(1.1)
+    for wait in (1.1, 61):
+        with mock.patch.object(site.engine.alerts, "raise_within", side_effect=locked), pytest.raises(UNAVAILABLE):
+            site.incidents.run_one()
+        assert not site.incidents.run_one()
+        site.engine.clock.turn(wait)
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is not None  # it was due all the time
     site.follow()
     assert site.told() == ["Mail is down"]
 
@@ -344,7 +378,7 @@ def test_a_group_or_channel_that_is_gone_keeps_nobody_else_in_the_dark(site: Sit
     directory = Directory(site.engine.database, site.engine.channels)
     group = directory.create_group("On call", None)
     audience = AnyOf((Everyone(), InGroup("On call")))
-    uid = site.watch(policy=replace(POLICY, audience=audience))
+    site.watch(policy=replace(POLICY, audience=audience))
     directory.delete_group(group.id)
     lost = json.loads(site.engine.rows("SELECT policy FROM monitors")[0][0]) | {"steps": [[[NAME, "carrier"], 0]]}
     with site.engine.database.write() as connection:
@@ -355,11 +389,11 @@ def test_a_group_or_channel_that_is_gone_keeps_nobody_else_in_the_dark(site: Sit
     site.follow()
     assert site.told() == ["Mail is down"]
     (incident,) = site.incidents.page(None, 10)[0]
-    assert "On call" in str(incident.fault)
-    assert "carrier" in str(incident.fault)
+    assert "On call" in str(incident.lacks)
+    assert "carrier" in str(incident.lacks)
+    assert "instead" not in str(incident.lacks)  # there was another way
     with site.engine.database.read() as connection:
         assert what_is_stuck(connection) is not None  # somebody has to look after it
-    assert uid
 
 
 def test_where_nobody_at_all_would_be_told_it_is_tried_again(site: Site) -> None:
@@ -405,15 +439,17 @@ def test_what_joins_is_told_after_a_while_in_one_message_and_what_is_worse_at_on
 
 def test_what_only_a_test_says_never_meets_what_is_real(site: Site) -> None:
     with site.engine.database.write() as connection:
-        site.incidents.raise_cause(connection, Cause("t", "Test thing", "a test", "No."), POLICY, "all", sandbox=True)
-        site.incidents.raise_cause(connection, Cause("r", "Mail", "mail", "No."), POLICY, "all")
+        site.incidents.raise_cause(
+            connection, Cause("t", "Test thing", "a test", "No.", Severity.CRITICAL), POLICY, "all", sandbox=True
+        )
+        site.incidents.raise_cause(connection, Cause("r", "Mail", "mail", "No.", Severity.CRITICAL), POLICY, "all")
     site.follow()
     rows = site.engine.rows("SELECT title, sandbox FROM alerts ORDER BY title")
     assert [(row.title, bool(row.sandbox)) for row in rows] == [("Mail is down", False), ("Test thing is down", True)]
 
 
 def test_a_cause_that_goes_and_comes_between_two_steps_leaves_the_all_clear_due(site: Site) -> None:
-    cause = Cause("c", "Mail", "mail", "No.")
+    cause = Cause("c", "Mail", "mail", "No.", Severity.CRITICAL)
     with site.engine.database.write() as connection:
         site.incidents.raise_cause(connection, cause, POLICY, "g")
     site.follow()
@@ -425,26 +461,6 @@ def test_a_cause_that_goes_and_comes_between_two_steps_leaves_the_all_clear_due(
         site.incidents.run_one()
     with site.engine.database.write() as connection:
         site.incidents.clear_cause(connection, "c")
-    site.follow()
-    assert site.told() == ["Mail is down", "Mail works again"]
-
-
-def test_a_word_that_was_raised_and_not_noted_is_taken_back_with_the_rest(site: Site) -> None:
-    site.watch(policy=replace(POLICY, remind_every=60))
-    site.kind.says["mail"] = Verdict.FAILED
-    for _ in range(3):
-        site.look()
-    site.follow()
-    site.engine.clock.turn(60)
-    with mock.patch.object(site.incidents, "_note", side_effect=RuntimeError("killed")), pytest.raises(RuntimeError):
-        site.incidents.run_one()
-    site.kind.says.clear()
-    for _ in range(3):
-        site.look()
-    site.engine.clock.turn(60)
-    for _ in range(3):
-        site.engine.clock.turn(0.1)
-        site.incidents.run_one()
     site.follow()
     assert site.told() == ["Mail is down", "Mail works again"]
 
@@ -473,3 +489,178 @@ def test_a_password_that_is_refused_is_not_tried_until_the_mailbox_is_locked(sit
     site.engine.clock.turn(30)
     site.look()
     assert len(site.kind.looks) == 4
+
+
+# ---- what happens while something is being said ------------------------------------------------------------------------
+
+
+def down(site: Site, key: str, severity: Severity = Severity.HIGH, **policy: Any) -> None:
+    """A cause in the one group of these tests."""
+    cause = Cause(key, key.upper(), "a test", "No.", severity)
+    laid_down = replace(POLICY, severity=Severity.HIGH, **{"update_after": 60, **policy})
+    with site.engine.database.write() as connection:
+        site.incidents.raise_cause(connection, cause, laid_down, "mail")
+
+
+def well(site: Site, key: str) -> None:
+    with site.engine.database.write() as connection:
+        site.incidents.clear_cause(connection, key)
+
+
+def test_what_joins_in_the_instant_of_a_word_is_told_in_the_next(site: Site) -> None:
+    for first, second in (("a", "b"), ("c", "d")):  # the first word, and an update
+        down(site, first)
+        site.engine.clock.turn(60)
+        with mock.patch.object(site.engine.alerts, "announce", side_effect=lambda *_: down(site, second)):  # noqa: B023
+            site.incidents.run_one()
+        site.follow()
+        site.engine.clock.turn(60)
+        site.follow()
+    assert site.told() == ["A is down", "B is down", "C is down", "D is down"]
+
+
+def test_what_had_gone_when_the_rest_was_told_and_comes_back_is_told(site: Site) -> None:
+    down(site, "b")
+    down(site, "a")
+    well(site, "b")
+    site.follow()
+    assert site.told() == ["A is down"]
+    down(site, "b")
+    site.engine.clock.turn(60)
+    site.follow()
+    assert site.told() == ["A is down", "B is down"]
+
+
+def test_what_ends_while_it_cannot_be_told_is_not_told_any_more(site: Site) -> None:
+    down(site, "a", audience=InGroup("Nobody"))
+    site.engine.clock.turn(1)
+    assert site.incidents.run_one()
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is not None
+    well(site, "a")
+    site.follow()
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert (incident.state, site.told()) == ("closed", [])
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is None
+
+
+def test_what_is_dismissed_while_it_cannot_be_told_is_not_told_any_more(site: Site) -> None:
+    down(site, "a", audience=InGroup("Nobody"))
+    site.engine.clock.turn(1)
+    assert site.incidents.run_one()
+    (incident,) = site.incidents.page(None, 10)[0]
+    site.incidents.dismiss(incident.uid, "matron")
+    Directory(site.engine.database, site.engine.channels).create_group("Nobody", None)
+    site.engine.clock.turn(60)
+    site.follow()
+    assert site.incidents.get(incident.uid).state == "dismissed"
+    assert site.engine.rows("SELECT id FROM alerts") == []
+
+
+def test_what_goes_and_comes_back_is_not_told_again_while_the_rest_lasts(site: Site) -> None:
+    down(site, "a")
+    down(site, "b")
+    site.follow()
+    for _ in range(3):
+        well(site, "b")
+        site.engine.clock.turn(5)
+        site.follow()
+        down(site, "b")
+        site.engine.clock.turn(120)
+        site.follow()
+    assert site.told() == ["A, B is down"]
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert [(c.name, c.cleared_at) for c in incident.causes] == [("A", None), ("B", None)]
+
+
+def test_what_grows_worse_is_told_at_once_and_only_once(site: Site) -> None:
+    down(site, "a", update_after=600)
+    site.follow()
+    for severity in (Severity.CRITICAL, Severity.HIGH, Severity.CRITICAL):
+        down(site, "a", severity, update_after=600)
+        site.follow()
+    assert site.told() == ["A is down", "A is down"]
+    assert [row[0] for row in site.engine.rows("SELECT severity FROM alerts ORDER BY id")] == ["high", "critical"]
+
+
+def test_growth_is_measured_by_what_still_lasts(site: Site) -> None:
+    down(site, "a", Severity.CRITICAL, update_after=600)
+    site.follow()
+    down(site, "b", Severity.NORMAL)
+    site.engine.clock.turn(600)
+    site.follow()
+    well(site, "a")
+    site.follow()
+    down(site, "b", Severity.HIGH)
+    site.follow()
+    assert site.told() == ["A is down", "B is down", "B is down"]
+
+
+def test_what_is_said_again_in_other_words_is_told_in_these(site: Site) -> None:
+    down(site, "a", remind_every=60)
+    site.follow()
+    cause = Cause("a", "A is CRITICAL", "a test", "No.", Severity.HIGH)
+    with site.engine.database.write() as connection:
+        site.incidents.raise_cause(connection, cause, POLICY, "mail")
+    site.engine.clock.turn(60)
+    site.follow()
+    assert site.told() == ["A is down", "A is CRITICAL is still down"]
+
+
+def test_a_monitor_that_matters_more_is_told_at_once(site: Site) -> None:
+    policy = replace(POLICY, group="mail", severity=Severity.HIGH, update_after=600)
+    site.watch("Smtp", policy=policy)
+    site.watch("Imap", policy=replace(policy, severity=Severity.CRITICAL))
+    for name in ("smtp", "imap"):
+        site.kind.says[name] = Verdict.FAILED
+        for _ in range(4):
+            site.look()
+            site.follow()
+    assert site.told() == ["Smtp is down", "Imap is down"]
+
+
+def test_what_only_a_test_says_never_silences_the_heartbeat(site: Site) -> None:
+    cause = Cause("t", "Test thing", "a test", "No.", Severity.CRITICAL)
+    with site.engine.database.write() as connection:
+        site.incidents.raise_cause(connection, cause, replace(POLICY, audience=InGroup("Nobody")), "g", sandbox=True)
+    site.follow()
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert incident.fault is not None
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is None
+
+
+def test_however_many_words_there_were_the_all_clear_is_sent_and_each_is_stopped_once(site: Site) -> None:
+    down(site, "a", remind_every=60)
+    for _ in range(6):
+        site.follow()
+        site.engine.clock.turn(60)
+    site.incidents.run_one()  # the last one has not left
+    well(site, "a")
+    with (
+        mock.patch("broadcaster.services.incidents.MAX_HAD", 3),
+        mock.patch("broadcaster.domain.audience.MAX_HAD", 3),
+        mock.patch.object(site.engine.alerts, "cancel", wraps=site.engine.alerts.cancel) as cancel,
+    ):
+        site.engine.planner.run_one(lowest=3)
+        worker = Worker(site.engine, "slow")
+        worker.go()
+        worker.go()  # marked, and not yet written
+        for _ in range(4):
+            site.engine.clock.turn(0.6)
+            assert site.incidents.run_one()
+        while worker.busy:
+            worker.go()
+        site.follow()
+        assert cancel.call_count == len({call.args for call in cancel.call_args_list}) > 0
+    assert site.told()[-1] == "A works again"
+    assert site.incidents.page(None, 10)[0][0].state == "closed"
+
+
+def test_where_every_way_is_gone_the_others_are_taken_and_somebody_hears_of_it(site: Site) -> None:
+    down(site, "a", steps=((("carrier",), 0),))
+    site.follow()
+    assert site.told() == ["A is down"]
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert incident.lacks == f"Told without channel 'carrier', which is gone. Told by {NAME} instead."

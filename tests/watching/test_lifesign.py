@@ -3,6 +3,7 @@
 import pytest
 
 from broadcaster.domain.messages import Severity
+from broadcaster.domain.monitor import Verdict
 from broadcaster.services.lifesign import Lifesign, what_is_stuck
 from tests.engine.rig import Engine
 from tests.engine.stepping import Worker
@@ -52,8 +53,34 @@ def test_it_falls_silent_when_what_is_due_does_not_move_and_comes_back_when_it_d
     worker.go()
     while worker.busy:
         worker.go()
-    engine.clock.turn(61)
+    engine.clock.turn(5.1)  # as soon as it moves again
     assert sign(engine, calls).tick()
+
+
+def test_it_falls_silent_when_nobody_looks(site: Site) -> None:
+    site.watch()
+    site.look()
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is None
+    site.engine.clock.turn(130)
+    with site.engine.database.read() as connection:
+        assert "looked at" in str(what_is_stuck(connection))
+    site.look()
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is None
+
+
+def test_it_falls_silent_when_nobody_takes_what_is_to_be_told(site: Site) -> None:
+    site.watch()
+    site.kind.says["mail"] = Verdict.FAILED
+    for _ in range(3):
+        site.look()
+    site.engine.clock.turn(62)
+    with site.engine.database.read() as connection:
+        assert "outage" in str(what_is_stuck(connection))
+    site.follow()
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is None
 
 
 def test_without_an_address_nothing_is_called(site: Site) -> None:

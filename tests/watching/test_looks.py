@@ -1,5 +1,6 @@
 """The schedule: every look that was due is made and recorded once, whoever dies; and what is kept of a monitor."""
 
+import itertools
 import json
 import threading
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from unittest import mock
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from broadcaster.domain.errors import Conflict, Invalid, NotFound
 from broadcaster.domain.monitor import Verdict
@@ -143,14 +145,15 @@ def test_a_clock_that_is_set_back_blinds_nobody(site: Site) -> None:
     assert site.state(uid) == "ok"
 
 
-def test_one_reading_that_cannot_be_kept_takes_no_other_with_it(site: Site) -> None:
+@pytest.mark.parametrize("fault", [ValueError("no"), IntegrityError("", None, Exception("a race that never ends"))])
+def test_one_reading_that_cannot_be_kept_takes_no_other_with_it(site: Site, fault: Exception) -> None:
     for n in range(3):
         site.watch(f"Mail{n}")
     write = store.record
 
     def record(connection: Connection, row: Mapping[str, Any]) -> bool:
         if row["monitor_id"] == 2:
-            raise ValueError("this one cannot be written")
+            raise fault
         return write(connection, row)
 
     with mock.patch.object(store, "record", record):
@@ -167,6 +170,27 @@ def test_what_was_seen_outlives_a_moment_without_the_database(site: Site) -> Non
     looker.tick(0.01)
     assert len(due_times(site)) == 1
     assert len(site.kind.looks) == 1
+
+
+def test_trouble_while_a_bad_one_is_set_apart_loses_none_of_the_rest(site: Site) -> None:
+    for n in range(4):
+        site.watch(f"Mail{n}")
+    write, calls = store.record, itertools.count()
+
+    def record(connection: Connection, row: Mapping[str, Any]) -> bool:
+        if row["monitor_id"] == 2:
+            raise ValueError("this one cannot be written")
+        if next(calls) == 2:  # after the first of the rest was written by itself
+            raise UNAVAILABLE[0]("", None, Exception())
+        return write(connection, row)
+
+    looker = site.looker()
+    with mock.patch.object(store, "record", record):
+        with pytest.raises(UNAVAILABLE):
+            looker.tick(0.01)
+        looker.tick(0.01)
+    assert {row[0] for row in site.engine.rows("SELECT monitor_id FROM readings")} == {1, 3, 4}
+    assert len(site.kind.looks) == 4
 
 
 def test_whatever_a_reason_holds_it_is_kept(site: Site) -> None:

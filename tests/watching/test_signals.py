@@ -16,6 +16,7 @@ from broadcaster.domain.messages import Severity
 from broadcaster.domain.signal import Post
 from broadcaster.ingest.formats import FORMATS
 from broadcaster.services.signals import BODY, TITLE, Rule, Signals
+from broadcaster.store import signals as store
 from tests.engine.rig import START
 from tests.watching.rig import POLICY, Site
 
@@ -76,6 +77,17 @@ def test_an_end_in_whole_seconds_is_an_end(site: Site) -> None:
     told = Told(site)
     assert told.say(at="2026-11-25T09:00:00.900Z") == "raise"
     assert told.say(status="resolved", at="2026-11-25T09:00:00Z") == "clear"
+    assert told.say(at="2026-11-25T09:00:00.900Z") == "stale"  # sent again: its answer was lost
+    assert told.say(at="2026-11-25T09:00:01.200Z") == "raise"
+
+
+def test_a_beginning_that_is_played_again_after_its_end_is_stale_to_the_instant(site: Site) -> None:
+    told = Told(site)
+    assert told.say(at="2026-11-25T09:00:00Z") == "raise"
+    assert told.say(at="2026-11-25T09:00:00Z") == "go_on"
+    assert told.say(status="resolved", at="2026-11-25T09:00:00.500Z") == "clear"
+    assert told.say(at="2026-11-25T09:00:00.400Z") == "stale"
+    assert told.say(at="2026-11-25T09:00:00.500Z") == "stale"
 
 
 def test_the_first_rule_that_means_it_takes_it(site: Site) -> None:
@@ -197,3 +209,38 @@ def test_options_are_checked_when_they_are_entered(site: Site) -> None:
         told.signals.create_source("other", "generic", {"key": "no pointer"})
     with pytest.raises(Invalid, match="takes none"):
         told.signals.create_source("other", "alertmanager", {"key": "/x"})
+
+
+def test_what_is_over_or_raises_nothing_is_forgotten_after_a_month_and_what_lasts_is_not(site: Site) -> None:
+    told = Told(site, Rule("all", Match(text="is down"), SAYING))
+    told.say("lasting")
+    for status in ("firing", "resolved"):
+        told.say("over", status=status)
+    told.say("noise", title="Nothing to speak of")
+    site.engine.clock.turn(29 * 86_400)
+    for wait, left in ((0, ["lasting", "noise", "over"]), (2, ["lasting"])):
+        site.engine.clock.turn(wait * 86_400)
+        with site.engine.database.write() as connection:
+            store.sweep(connection, 100)
+        assert [row[0] for row in site.engine.rows("SELECT key FROM signals ORDER BY key")] == left
+    assert told.say("lasting", status="resolved") == "clear"
+
+
+def test_what_alertmanager_took_for_over_and_goes_on_is_told_again(site: Site) -> None:
+    """It loses sight of Prometheus for minutes: what fires goes on with the time at which it began."""
+    told = Told(site)
+    source, token = told.signals.create_source("prometheus", "alertmanager", {})
+
+    def say(status: str, ends: str = "0001-01-01T00:00:00Z") -> str:
+        alert = {"status": status, "labels": {"alertname": "MailDown"}, "annotations": {}, "fingerprint": "f"}
+        alert |= {"startsAt": "2026-11-25T09:00:00Z", "endsAt": ends}
+        found = told.signals.take(token, Post({}, json.dumps({"version": "4", "alerts": [alert]}).encode()))
+        site.follow()
+        return found[0].what
+
+    assert source.format == "alertmanager"
+    assert [say("firing"), say("resolved", "2026-11-25T09:10:00Z")] == ["raise", "clear"]
+    assert say("firing") == "stale"  # sent again: its answer was lost
+    site.engine.clock.turn(180)
+    assert [say("firing"), say("firing"), say("resolved", "2026-11-25T09:20:00Z")] == ["raise", "go_on", "clear"]
+    assert site.told() == ["MailDown", "MailDown works again"] * 2

@@ -25,9 +25,7 @@ def upgrade() -> None:
         sa.Column("group_open", sa.Text(), nullable=True, comment="group_key while causes may join, else NULL"),
         sa.Column("policy", sa.Text(), nullable=False, comment="JSON, as it was when the incident began"),
         sa.Column("sandbox", sa.Boolean(), nullable=False),
-        sa.Column(
-            "state", sa.Text(), nullable=False, comment="waiting, asking, releasing, told, clearing, closed, dismissed"
-        ),
+        sa.Column("state", sa.Text(), nullable=False, comment="waiting, asking, told, clearing, closed, dismissed"),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column(
             "next_at",
@@ -39,12 +37,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
         sa.Column("told_at", sa.BigInteger(), nullable=True),
-        sa.Column(
-            "said_at",
-            sa.BigInteger(),
-            nullable=True,
-            comment="the last word on causes: what has joined since is yet to be told",
-        ),
+        sa.Column("said_at", sa.BigInteger(), nullable=True, comment="the last word on causes"),
         sa.Column("severity", sa.Text(), nullable=True, comment="the highest that was told"),
         sa.Column("remind_at", sa.BigInteger(), nullable=True),
         sa.Column("reminders", sa.Integer(), server_default="0", nullable=False),
@@ -52,6 +45,7 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
         sa.Column("decided_by", sa.Text(), nullable=True, comment="who released or dismissed it"),
         sa.Column("fault", sa.Text(), nullable=True, comment="why it could not be told, for the operator"),
+        sa.Column("lacks", sa.Text(), nullable=True, comment="without what it was told, likewise"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
         sa.UniqueConstraint("group_open", name=op.f("uq_incidents_group_open")),
         sa.UniqueConstraint("uid", name=op.f("uq_incidents_uid")),
@@ -204,8 +198,8 @@ def upgrade() -> None:
     op.create_table(
         "incident_alerts",
         sa.Column("incident_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
-        sa.Column("n", sa.SmallInteger(), autoincrement=False, nullable=False),
-        sa.Column("what", sa.Text(), nullable=False, comment="alert, reminder, all_clear"),
+        sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("what", sa.Text(), nullable=False, comment="alert, reminder, update, all_clear"),
         sa.Column("alert_uid", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_incident_alerts_incident_id")),
@@ -221,7 +215,10 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False, comment="in words"),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("severity", sa.Text(), nullable=True, comment="the signal's; NULL: the policy's"),
+        sa.Column("severity", sa.Text(), nullable=False),
+        sa.Column(
+            "told_as", sa.Text(), nullable=True, comment="its severity when people were told of it; NULL: they were not"
+        ),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("cleared_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_incident_causes_incident_id")),
