@@ -38,13 +38,14 @@ log = structlog.get_logger(__name__)
 
 TROUBLE_MS: Final = 1_000  # that a batch waits after the database's trouble
 LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
-#: s that a chunk may wait for its rate limit before its batch is put back. What is critical waits for all that is booked.
-HORIZON: Final = 0.5
+HORIZON: Final = 0.5  # s that a chunk is booked ahead
+PATIENCE: Final = 2.0  # s that a batch waits until it may book; one that would wait longer is put back
 CHUNK_SECONDS: Final = 0.5  # a chunk on a limited route is at most this long
 #: Of a critical batch both together stay below CRITICAL_MARK_TO_WIRE.
 CRITICAL_HORIZON: Final = 0.4
 CRITICAL_CHUNK_SECONDS: Final = 0.5
-OVERLAP: Final = 0.05  # s: the next chunk is marked while one flies, unless that one's turn comes later than this
+OVERLAP: Final = 0.1  # s: the next chunk is marked while one flies, unless that one's turn comes later than this
+LEAD: Final = 0.01  # s that marking may take until a chunk's turns begin; what is critical waits for nothing
 PAUSE_LOOK: Final = 0.05  # s between looks, while messages wait for their turn, whether their route was told to wait
 #: A provider that answers slowly gets more chunks at once, up to WIDEST, until the process sends AIM_RATE a second.
 AIM_RATE: Final = 2_000
@@ -84,6 +85,7 @@ class _Run:
     abandoned: bool = False
     untidy: bool = False
     over: bool = False
+    not_before: float = 0.0  # CLOCK_BOOTTIME seconds: its rate limit is booked until then
     ended: bool = False  # the alert was cancelled, or its time ran out
     put_back: PutBack | None = None
 
@@ -318,16 +320,20 @@ class Deliverer:
         self._air = air = Air(self._loop, run.message, width)
         try:
             while True:
-                while run.ready and not run.over and not self._stopping.is_set() and self._room(air, width):
+                while run.ready and not run.over and not self._stopping.is_set() and self._room(run, air, width):
                     flight = self._next_chunk(run)
                     if flight is not None:
                         air.take_off(flight)
                     if self._stopping.is_set() or run.ended:
                         air.recall()
                     run.over = run.over or air.broken or time.monotonic() >= until or (run.claim.priority > 0 and give_way())
-                if not air.flights:
+                if air.flights:
+                    self._land(run, air)
+                elif run.ready and not run.over and not self._stopping.is_set():  # it may not book yet
+                    self._stopping.wait(min(PAUSE_LOOK, max(0.0, self._turn_in(run))))
+                    run.over = time.monotonic() >= until or give_way()
+                else:
                     break
-                self._land(run, air)
         finally:
             while air.flights:
                 self._land(run, air)
@@ -335,20 +341,24 @@ class Deliverer:
         air.check()
 
     @staticmethod
-    def _room(air: Air, width: int) -> bool:
+    def _turn_in(run: _Run) -> float:
+        """s until its next chunk may be booked."""
+        return run.not_before - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def _room(self, run: _Run, air: Air, width: int) -> bool:
         """Whether another chunk may be marked: not long before the last one's turns are over, since it would only wait too.
 
         Of chunks that are not paced, ``width`` fly and one waits; of paced ones the rate limit says how many.
         """
         flights, now = air.flights, time.clock_gettime(time.CLOCK_BOOTTIME)
-        if any(f.paced and f.turns_end - now > OVERLAP for f in flights):
+        if run.not_before > now or any(f.paced and f.turns_end - now > OVERLAP for f in flights):
             return False
         return sum(not f.paced for f in flights) <= width and len(flights) <= WIDEST
 
     def _land(self, run: _Run, air: Air) -> None:
         """Commits the next outcomes; recalls what is in the air on a route that was told to wait, here or elsewhere."""
         paced = [f for f in air.flights if f.paced]
-        turns = [f.turns_end - OVERLAP - time.clock_gettime(time.CLOCK_BOOTTIME) for f in paced]
+        turns = [f.turns_end - OVERLAP - time.clock_gettime(time.CLOCK_BOOTTIME) for f in paced] + [self._turn_in(run)]
         landed = air.outcomes(min([PAUSE_LOOK, *(t for t in turns if t > 0)]) if paced else None)
         if landed is None:
             for other in paced:
@@ -370,7 +380,7 @@ class Deliverer:
             self._widths[flight.channel.route] = min(WIDEST, 1 + int(flight.seconds * AIM_RATE / len(flight.chunk)))
 
     def _next_chunk(self, run: _Run) -> Flight | None:
-        """The next chunk, marked. None: nothing of it may leave any more, or, with ``run.over`` set, it has to wait."""
+        """The next chunk, marked. None: nothing of it may leave, or it waits: here (``run.not_before``) or put back."""
         claim, critical = run.claim, run.claim.priority == 0
         standings, run.standings = run.standings or self._standings(), None
         choice, rows = self._choose(standings, run.channel, run.ready, critical=critical)
@@ -385,9 +395,14 @@ class Deliverer:
         envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
         contents = [channel.render(run.message, e) for e in envelopes]
         lanes = [channel.lanes(e, channel.quote(c)) for e, c in zip(envelopes, contents, strict=True)]
-        answer = self._limiter.reserve(lanes, CRITICAL_HORIZON if critical else HORIZON, urgent=critical)
+        horizon, lead = (CRITICAL_HORIZON, 0.0) if critical else (HORIZON, LEAD)
+        answer = self._limiter.reserve(lanes, horizon, lead=lead, urgent=critical)
         if isinstance(answer, Booked):
-            run.over, run.put_back = True, PutBack(max(0.05, answer.wait - HORIZON / 2), channel.route)
+            wait = max(0.02, answer.wait - HORIZON / 2)
+            if critical or wait > PATIENCE:
+                run.over, run.put_back = True, PutBack(max(0.05, wait), channel.route)
+            else:
+                run.not_before = time.clock_gettime(time.CLOCK_BOOTTIME) + wait
             return None
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(run, channel, rows)

@@ -23,18 +23,17 @@ log = structlog.get_logger(__name__)
 REDIS_SECONDS: Final = 0.05  # a limiter that is slower than this counts as lost
 _RETRY_LOST_AFTER: Final = 1.0
 
-# KEYS: lanes, then as many keys that say that a lane is kept for what is urgent. ARGV: horizon in us, 1 for urgent, then per
-# lane the us to book. All lanes are booked, or none.
-# Returns {wait} when any lane is booked beyond the horizon or kept (us until it is not), else {0, start, start, ...} in us
-# from now.
+# KEYS: lanes, then as many keys that say that a lane is kept for what is urgent. ARGV: horizon and lead in us, 1 for urgent,
+# then per lane the us to book. All lanes are booked, or none.
+# Returns {wait}, us until no lane is booked beyond the horizon or kept, or {0, now, start, start, ...}, us since the epoch.
 _SCRIPT: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local n, urgent = #KEYS / 2, ARGV[2] == '1'
+local n, lead, urgent = #KEYS / 2, tonumber(ARGV[2]), ARGV[3] == '1'
 local starts, worst, kept = {}, 0, 0
 for i = 1, n do
   local free = tonumber(redis.call('GET', KEYS[i]) or '0')
-  if free < now then free = now end
+  if free < now + lead then free = now + lead end
   starts[i] = free
   if free - now > worst then worst = free - now end
   if not urgent then kept = math.max(kept, redis.call('PTTL', KEYS[n + i]) * 1000) end
@@ -46,12 +45,12 @@ if worst > tonumber(ARGV[1]) then
   end
   return {worst}
 end
-local out = {0}
+local out = {0, now}
 for i = 1, n do
-  local upto = starts[i] + tonumber(ARGV[i + 2])
+  local upto = starts[i] + tonumber(ARGV[i + 3])
   redis.call('SET', KEYS[i], string.format('%.0f', upto), 'PX', math.ceil((upto - now) / 1000) + 60000)
   if urgent then redis.call('SET', KEYS[n + i], 1, 'PX', math.max(1, math.ceil((upto - now) / 1000))) end
-  out[i + 1] = starts[i] - now
+  out[i + 2] = starts[i]
 end
 return out
 """
@@ -83,6 +82,7 @@ class RateLimiter:
         self._lost_at: float | None = None
         self._shared_loss = False
         self._lock = threading.Lock()
+        self._ahead = 0.0  # s that our clock is ahead of Redis's
 
     @property
     def lost(self) -> bool:
@@ -92,8 +92,11 @@ class RateLimiter:
         """One process without Redis keeps to its share; so must all others, or the sum is too much."""
         self._shared_loss = lost
 
-    def reserve(self, lanes: Sequence[Sequence[Lane]], horizon: float, *, urgent: bool = False) -> Granted | Booked:
-        """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait.
+    def reserve(
+        self, lanes: Sequence[Sequence[Lane]], horizon: float, *, lead: float = 0.0, urgent: bool = False
+    ) -> Granted | Booked:
+        """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait. ``lead``:
+        those that it needs before the first can leave; what is late for its turn leaves together with what comes after it.
 
         ``urgent``: nobody who is not may book before it has, nor while what it has booked leaves.
         """
@@ -104,7 +107,7 @@ class RateLimiter:
                 booked[lane.key] = (rate, units + lane.units)
         if not booked:
             return Granted((0.0,) * len(lanes))
-        starts = self._book({key: units / rate for key, (rate, units) in booked.items()}, horizon, urgent=urgent)
+        starts = self._book({key: units / rate for key, (rate, units) in booked.items()}, horizon, lead, urgent=urgent)
         return Booked(starts) if isinstance(starts, float) else Granted(tuple(_spread(lanes, starts)))
 
     def pause(self, keys: Sequence[str], seconds: float) -> None:
@@ -130,26 +133,32 @@ class RateLimiter:
             self._lose()
             return False
 
-    def _book(self, durations: dict[str, float], horizon: float, *, urgent: bool) -> dict[str, float] | float:
+    def _book(self, durations: dict[str, float], horizon: float, lead: float, *, urgent: bool) -> dict[str, float] | float:
         if not self._shared_loss and self._may_try():
             try:
                 keys = [f"{self._prefix}{kind}{key}" for kind in ("", "urgent:") for key in durations]
-                arguments = [int(horizon * 1e6), int(urgent), *(int(d * 1e6) for d in durations.values())]
+                arguments = [int(horizon * 1e6), int(lead * 1e6), int(urgent), *(int(d * 1e6) for d in durations.values())]
+                asked = time.monotonic()
                 answer = self._script(keys=keys, args=arguments)
+                answered = time.monotonic()
             except RedisError:
                 self._lose()
             else:
                 self._lost_at = None
                 if int(answer[0]) > 0:
                     return int(answer[0]) / 1e6
-                return {key: int(us) / 1e6 for key, us in zip(durations, answer[1:], strict=True)}
-        return self._book_share(durations, horizon)
+                there, *starts = (int(us) / 1e6 for us in answer[1:])
+                # A slow answer says little of when it was given: from all together every process knows the same instants,
+                # or their turns would fall into one another's.
+                self._ahead = min(max(self._ahead, asked - there), answered - there)
+                return {key: at + self._ahead - answered for key, at in zip(durations, starts, strict=True)}
+        return self._book_share(durations, horizon, lead)
 
-    def _book_share(self, durations: dict[str, float], horizon: float) -> dict[str, float] | float:
+    def _book_share(self, durations: dict[str, float], horizon: float, lead: float) -> dict[str, float] | float:
         share = max(1, self._live())
         with self._lock:
             now = time.monotonic()
-            starts = {key: max(self._local.get(key, 0.0), now) for key in durations}
+            starts = {key: max(self._local.get(key, 0.0), now + lead) for key in durations}
             worst = max(starts.values()) - now
             if worst > horizon:
                 return worst

@@ -131,7 +131,9 @@ class NoLimit(RateLimiter):
         super().__init__(redis.Redis.from_url(NOWHERE, socket_connect_timeout=0.05, retry=None), lambda: 1)
         self._before = before
 
-    def reserve(self, lanes: Sequence[Sequence[Lane]], horizon: float, *, urgent: bool = False) -> Granted:
+    def reserve(
+        self, lanes: Sequence[Sequence[Lane]], horizon: float, *, lead: float = 0.0, urgent: bool = False
+    ) -> Granted:
         self._before()
         return Granted((0.0,) * len(lanes))
 
