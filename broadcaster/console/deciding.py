@@ -251,7 +251,7 @@ def _dismissed(view: IncidentView, to: Words) -> Outlook:
 
 
 def _troubled(view: IncidentView, fault: str, to: Words) -> Outlook:
-    what = {"told": "A reminder", "clearing": "Word that it is over"}.get(view.state, "This")
+    what = {"told": "A further message", "clearing": "Word that it is over"}.get(view.state, "This")
     again = f"It is tried again by itself at {to.exact(view.retry_at)}." if view.retry_at else "It is tried again by itself."
     nobody = "Nobody has been told. If it cannot wait, send an alert by hand." if view.told_at is None else ""
     return Outlook("ask", f"{what} could not be sent", "", tuple(filter(None, (fault, again, nobody))))

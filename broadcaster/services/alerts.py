@@ -348,8 +348,9 @@ class Alerts:
         gone = sorted(_channels(draft) - set(known))
         revision = revisions.current(connection)
         missing = self._missing(connection, draft.audience, revision)
-        if missing and not audience_store.count_people(connection, audience_store.members(draft.audience, revision)):
-            raise Invalid(_unknown(missing))
+        members = audience_store.members(draft.audience, revision)
+        if not audience_store.people_slice(connection, members, after=0, limit=1, not_reached_by=None):
+            raise Invalid(_unknown(missing) if missing else "audience: there is nobody in it.")
         lacks = [*(f"channel {name!r}" for name in gone), *missing]
         fault = f"Told without {', '.join(lacks)}, which is gone.{instead}" if lacks else None
         return replace(draft, steps=tuple(steps)), fault

@@ -38,8 +38,10 @@ log = structlog.get_logger(__name__)
 
 TROUBLE_MS: Final = 1_000  # that a batch waits after the database's trouble
 LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
-HORIZON: Final = 0.5  # s that a chunk is booked ahead
-PATIENCE: Final = 2.0  # s that a batch waits until it may book; one that would wait longer is put back
+#: s that a chunk may be booked ahead. A batch that has booked nothing yet leaves a busy sender to whoever is at it.
+FRESH_HORIZON: Final = 0.15
+HORIZON: Final = 0.5
+PATIENCE: Final = 2.0  # s that one which has booked waits to book again; one that would wait longer is put back
 CHUNK_SECONDS: Final = 0.5  # a chunk on a limited route is at most this long
 #: Of a critical batch both together stay below CRITICAL_MARK_TO_WIRE.
 CRITICAL_HORIZON: Final = 0.4
@@ -84,6 +86,7 @@ class _Run:
     standings: Standings | None = None
     abandoned: bool = False
     untidy: bool = False
+    fresh: bool = True  # it has booked nothing yet
     over: bool = False
     not_before: float = 0.0  # CLOCK_BOOTTIME seconds: its rate limit is booked until then
     ended: bool = False  # the alert was cancelled, or its time ran out
@@ -395,15 +398,18 @@ class Deliverer:
         envelopes = [self._envelope(channel, row.id, row.attempt + 1, row.address) for row in rows]
         contents = [channel.render(run.message, e) for e in envelopes]
         lanes = [channel.lanes(e, channel.quote(c)) for e, c in zip(envelopes, contents, strict=True)]
-        horizon, lead = (CRITICAL_HORIZON, 0.0) if critical else (HORIZON, LEAD)
+        size = _fitting(lanes, CRITICAL_CHUNK_SECONDS if critical else CHUNK_SECONDS)
+        rows, envelopes, contents, lanes = rows[:size], envelopes[:size], contents[:size], lanes[:size]
+        horizon, lead = (CRITICAL_HORIZON, 0.0) if critical else (FRESH_HORIZON if run.fresh else HORIZON, LEAD)
         answer = self._limiter.reserve(lanes, horizon, lead=lead, urgent=critical)
         if isinstance(answer, Booked):
             wait = max(0.02, answer.wait - HORIZON / 2)
-            if critical or wait > PATIENCE:
+            if critical or run.fresh or wait > PATIENCE:
                 run.over, run.put_back = True, PutBack(max(0.05, wait), channel.route)
             else:
                 run.not_before = time.clock_gettime(time.CLOCK_BOOTTIME) + wait
             return None
+        run.fresh = False
         start = time.clock_gettime(time.CLOCK_BOOTTIME)
         marked = self._mark(run, channel, rows)
         end = self._lease_end(claim)
@@ -746,6 +752,17 @@ def _chunk_size(channel: Channel, *, critical: bool) -> int:
     rate = channel.traits.rate
     seconds = CRITICAL_CHUNK_SECONDS if critical else CHUNK_SECONDS
     return channel.traits.chunk if rate is None else max(1, min(channel.traits.chunk, int(rate * seconds)))
+
+
+def _fitting(lanes: Sequence[Sequence[Lane]], seconds: float) -> int:
+    """How many of these messages leave within ``seconds``, one at least: a text of four segments takes four turns."""
+    used: Counter[str] = Counter()
+    for n, message in enumerate(lanes):
+        for lane in message:
+            used[lane.key] += lane.units / lane.rate  # type: ignore[assignment] # seconds
+        if n and any(used[lane.key] > seconds for lane in message):
+            return n
+    return len(lanes)
 
 
 def _plain(outcome: Outcome) -> Outcome:

@@ -244,6 +244,9 @@ class Incidents:
             fresh = store.held(connection, incident.id, self._owner(), incident.fence)
             if fresh is None:  # somebody else has gone on from here
                 return
+            if fresh.state != incident.state:  # somebody has just decided about it
+                store.end_lease(connection, fresh.id, {})
+                return
             policy = Policy.from_json(json.loads(fresh.policy))
             raised = take(_Turn(connection, caller, fresh, policy, read_clock(connection)))
         if raised is not None:

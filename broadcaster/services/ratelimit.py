@@ -23,25 +23,31 @@ log = structlog.get_logger(__name__)
 REDIS_SECONDS: Final = 0.05  # a limiter that is slower than this counts as lost
 _RETRY_LOST_AFTER: Final = 1.0
 
-# KEYS: lanes, then as many keys that say that a lane is kept for what is urgent. ARGV: horizon and lead in us, 1 for urgent,
-# then per lane the us to book. All lanes are booked, or none.
+# KEYS: lanes, then as many keys that say that a lane is kept for what is urgent, and as many that it was told to wait. ARGV:
+# horizon and lead in us, 1 for urgent, then per lane the us to book. All lanes are booked, or none.
 # Returns {wait}, us until no lane is booked beyond the horizon or kept, or {0, now, start, start, ...}, us since the epoch.
 _SCRIPT: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local n, lead, urgent = #KEYS / 2, tonumber(ARGV[2]), ARGV[3] == '1'
+local n, lead, urgent, minute = #KEYS / 3, tonumber(ARGV[2]), ARGV[3] == '1', 60000000
 local starts, worst, kept = {}, 0, 0
 for i = 1, n do
   local free = tonumber(redis.call('GET', KEYS[i]) or '0')
+  -- Nobody books so far ahead: the clock was set back.
+  if free > now + minute and redis.call('EXISTS', KEYS[2 * n + i]) == 0 then free = 0 end
   if free < now + lead then free = now + lead end
   starts[i] = free
   if free - now > worst then worst = free - now end
-  if not urgent then kept = math.max(kept, redis.call('PTTL', KEYS[n + i]) * 1000) end
+  local wait = urgent and 0 or redis.call('PTTL', KEYS[n + i]) * 1000
+  if wait < minute and wait > kept then kept = wait end
 end
 if kept > 0 then return {math.max(worst, kept)} end
 if worst > tonumber(ARGV[1]) then
   if urgent then
-    for i = 1, n do redis.call('SET', KEYS[n + i], 1, 'PX', math.ceil(worst / 1000) + 500) end
+    for i = 1, n do
+      local ahead = starts[i] - now
+      if ahead > tonumber(ARGV[1]) then redis.call('SET', KEYS[n + i], 1, 'PX', math.ceil(ahead / 1000) + 1500) end
+    end
   end
   return {worst}
 end
@@ -136,7 +142,7 @@ class RateLimiter:
     def _book(self, durations: dict[str, float], horizon: float, lead: float, *, urgent: bool) -> dict[str, float] | float:
         if not self._shared_loss and self._may_try():
             try:
-                keys = [f"{self._prefix}{kind}{key}" for kind in ("", "urgent:") for key in durations]
+                keys = [f"{self._prefix}{kind}{key}" for kind in ("", "urgent:", "paused:") for key in durations]
                 arguments = [int(horizon * 1e6), int(lead * 1e6), int(urgent), *(int(d * 1e6) for d in durations.values())]
                 asked = time.monotonic()
                 answer = self._script(keys=keys, args=arguments)

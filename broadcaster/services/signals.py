@@ -40,7 +40,7 @@ MOST_SOURCES: Final = 200
 MOST_RULES: Final = 500
 SLICE: Final = 50  # signals in one transaction: SQLite's one write lock is not held for long
 WHOLE_SECOND_MS: Final = 1_000  # sources that write whole seconds: an end may seem to be before its beginning
-SENT_AGAIN_MS: Final = 120_000  # a request whose answer was lost is sent again within this
+SENT_AGAIN_MS: Final = 15_000  # a request whose answer was lost is sent again within this
 TOLERANCE: Final = 300  # s that a signed request may be old or early (Standard Webhooks)
 _RACES: Final = 5
 #: By default the alert says what the signal says.
@@ -444,7 +444,9 @@ def _is_stale(signal: Signal, before: Row[Any], now: int) -> bool:
 
 
 def _row(source: Row[Any], signal: Signal, rule: int | None, now: int, before: Row[Any] | None) -> dict[str, Any]:
-    times = [int(signal.at * 1000)] if signal.at is not None else []
+    times = (
+        [min(int(signal.at * 1000), now)] if signal.at is not None else []
+    )  # a clock that is ahead must not outlast its error
     times += [before.said_at] if before is not None and before.said_at is not None else []
     return {
         "source_id": source.id, "key": signal.key, "status": signal.status.value, "title": signal.title,

@@ -15,6 +15,7 @@ import requests
 
 from broadcaster.domain.monitor import Verdict
 from broadcaster.queue import WakeUps
+from broadcaster.services.directory import Person
 from broadcaster.services.keys import Scope
 from broadcaster.settings import Settings
 from broadcaster.store import migrate
@@ -108,6 +109,7 @@ def desk(folder: Path, database_url: str = "", **changes: str) -> Iterator[Desk]
     wiring = Wired(Settings(**given))  # type: ignore[arg-type] # texts, as in the environment
     vars(wiring)["wake_ups"] = mock.create_autospec(WakeUps, instance=True)  # there is no Redis, and nobody to be woken
     migrate.upgrade(wiring.database)
+    wiring.directory.create(Person("Nurse", addresses={"slack": ["U0123456789"]}))  # or there would be nobody to be told
     log = folder / "api.log"
     with log.open("wb") as file:
         command = [sys.executable, "-m", "tests.monitoring.serving"]

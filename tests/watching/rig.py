@@ -1,7 +1,7 @@
 """Monitors without their processes: a kind that says what it is told to, on the engine's real services and database."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -139,6 +139,3 @@ def standing_clock(engine: Engine) -> Iterator[None]:
     shim = SimpleNamespace(time=lambda: START / 1000 + engine.clock.ahead, monotonic=engine.clock.boottime)
     with mock.patch.object(looking, "time", shim):
         yield
-
-
-Fault = Callable[[], None]

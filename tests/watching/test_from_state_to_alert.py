@@ -124,7 +124,7 @@ def test_what_fails_for_one_cause_is_one_alert_with_all_reasons(site: Site) -> N
     assert len(site.told()) == 2
 
 
-def test_a_later_cause_joins_and_is_not_told_again(site: Site) -> None:
+def test_a_later_cause_joins_and_is_not_told_at_once(site: Site) -> None:
     policy = replace(POLICY, group="mail")
     for name in ("Smtp", "Imap"):
         site.watch(name, policy=policy)
@@ -408,8 +408,10 @@ def test_where_nobody_at_all_would_be_told_it_is_tried_again(site: Site) -> None
     (incident,) = site.incidents.page(None, 10)[0]
     assert "On call" in str(incident.fault)
     directory.create_group("On call", None)
+    directory.create(Person("Late", addresses={NAME: ["9999"]}, groups=["On call"]))
     site.engine.clock.turn(30)
     site.follow()
+    assert site.told() == ["Mail is down"]
     assert site.incidents.get(incident.uid).state == "told"
     assert site.incidents.get(incident.uid).fault is None
 
@@ -558,6 +560,35 @@ def test_what_is_dismissed_while_it_cannot_be_told_is_not_told_any_more(site: Si
     assert site.engine.rows("SELECT id FROM alerts") == []
 
 
+def test_what_is_dismissed_while_its_step_begins_is_not_told(site: Site) -> None:
+    down(site, "a", release=Release.HOLD, hold=60)
+    site.engine.clock.turn(60)
+    (incident,) = site.incidents.page(None, 10)[0]
+    callers = site.incidents._callers
+
+    def meanwhile(test: bool) -> Any:
+        site.incidents.dismiss(incident.uid, "nurse")
+        return callers(test)
+
+    with mock.patch.object(site.incidents, "_callers", meanwhile):
+        site.incidents.run_one()
+    site.follow()
+    assert (site.told(), site.incidents.get(incident.uid).state) == ([], "dismissed")
+    well(site, "a")
+    assert site.incidents.get(incident.uid).state == "closed"
+
+
+def test_where_a_group_has_become_empty_nobody_believes_that_people_were_told(site: Site) -> None:
+    directory = Directory(site.engine.database, site.engine.channels)
+    directory.create_group("On call", None)
+    down(site, "a", audience=InGroup("On call"))
+    site.follow()
+    (incident,) = site.incidents.page(None, 10)[0]
+    assert (incident.state, incident.fault) == ("waiting", "audience: there is nobody in it.")
+    with site.engine.database.read() as connection:
+        assert what_is_stuck(connection) is not None
+
+
 def test_what_goes_and_comes_back_is_not_told_again_while_the_rest_lasts(site: Site) -> None:
     down(site, "a")
     down(site, "b")
@@ -627,6 +658,7 @@ def test_what_only_a_test_says_never_silences_the_heartbeat(site: Site) -> None:
     site.follow()
     (incident,) = site.incidents.page(None, 10)[0]
     assert incident.fault is not None
+    site.engine.clock.turn(61)
     with site.engine.database.read() as connection:
         assert what_is_stuck(connection) is None
 
