@@ -38,10 +38,9 @@ log = structlog.get_logger(__name__)
 
 TROUBLE_MS: Final = 1_000  # that a batch waits after the database's trouble
 LEASE_MS: Final = {True: 5_000, False: 30_000}  # critical, other
-#: s that a chunk may be booked ahead. A batch that has booked nothing yet leaves a busy sender to whoever is at it.
-FRESH_HORIZON: Final = 0.15
-HORIZON: Final = 0.5
-PATIENCE: Final = 2.0  # s that one which has booked waits to book again; one that would wait longer is put back
+FRESH_HORIZON: Final = 0.15  # s that a batch's first chunk may be booked ahead: a busy sender is left to whoever is at it
+HORIZON: Final = 0.5  # s that any other may
+PATIENCE: Final = 2.0  # s that a batch waits to book; one that would wait longer is put back
 CHUNK_SECONDS: Final = 0.5  # a chunk on a limited route is at most this long
 #: Of a critical batch both together stay below CRITICAL_MARK_TO_WIRE.
 CRITICAL_HORIZON: Final = 0.4
@@ -404,7 +403,7 @@ class Deliverer:
         answer = self._limiter.reserve(lanes, horizon, lead=lead, urgent=critical)
         if isinstance(answer, Booked):
             wait = max(0.02, answer.wait - HORIZON / 2)
-            if critical or run.fresh or wait > PATIENCE:
+            if critical or wait > PATIENCE or self._others_wait(run, standings):
                 run.over, run.put_back = True, PutBack(max(0.05, wait), channel.route)
             else:
                 run.not_before = time.clock_gettime(time.CLOCK_BOOTTIME) + wait
@@ -428,6 +427,13 @@ class Deliverer:
             turns_end=start + max(answer.delays),
             refused=standings.of(channel.route).refusals > 0,
         )
+
+    def _others_wait(self, run: _Run, standings: Standings) -> bool:
+        """Whether anything is due that needs another sender than this batch: no process waits for one meanwhile."""
+        blocked = self._routing.blocked(standings)
+        with self._database.glance() as connection:
+            mine = run.claim.route
+            return batches.any_due(connection, batches.Blocked((*blocked.critical, mine), (*blocked.other, mine)))
 
     def _standings(self) -> Standings:
         with self._database.glance() as connection:
