@@ -31,7 +31,10 @@ class IncidentCause(BaseModel):
 
 
 class IncidentAlert(BaseModel):
-    what: str = Field(description="alert, update (what has joined, or grown worse), reminder or all_clear")
+    what: str = Field(
+        description="alert, update (what has joined, or grown worse), reminder, all_clear, or earlier: of an incident "
+        "before this, of which word of its end had not gone out"
+    )
     alert: str = Field(description="The alert's id.")
 
 

@@ -108,7 +108,7 @@ def _named(client: Client, wanted: str) -> dict[str, Any] | None:
     found = client.call("GET", "incidents", params={"open": "true", "limit": "200"})["items"]
     mine: list[dict[str, Any]] = [i for i in found if wanted == i["title"] or wanted in _lasting(i)]
     if len(mine) > 1:
-        raise Wrong(f"Several incidents are about {wanted!r}; `broadcaster incidents list` shows their ids.")
+        raise Wrong(f"Several incidents are about {wanted!r}; `broadcaster incidents list --json` shows their ids.")
     return mine[0] if mine else None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from broadcaster.console import words
 from broadcaster.console.watching import told_how
-from broadcaster.services.incidents import CauseView, IncidentView
+from broadcaster.services.incidents import AGAIN, CauseView, IncidentView
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,11 @@ def _closed(view: IncidentView, to: Words) -> Outlook:
     over = to.clock(view.cleared_at or view.closed_at or to.now)
     if view.told_at is None:
         why = "It was over before anything was sent." if view.decided_by is None else f"{_decided(view, to)}."
+        if view.fault:
+            why = f"It could not be sent: {view.fault}"
         return Outlook("past", f"This is over since {over}. Nobody was told", "", (why, "Nothing more happens."))
+    if view.lacks == AGAIN:
+        return Outlook("past", f"This is over since {over}", "", (AGAIN,))
     cleared = any(what == "all_clear" for what, _ in view.alerts)
     said = "Everyone who may have got the alert was told that it is over."
     if not cleared:

@@ -92,7 +92,13 @@ INCIDENT_STATES: Final = {
 OVER_UNTOLD: Final = Mark("Over, not sent", "tick", "grey")
 COULD_NOT: Final = Mark("Could not be sent", "warning", "red")
 #: What an alert of an incident was raised for.
-TOLD: Final = {"alert": "Alert", "reminder": "Reminder", "update": "Update", "all_clear": "All-clear"}
+TOLD: Final = {
+    "alert": "Alert",
+    "reminder": "Reminder",
+    "update": "Update",
+    "earlier": "Earlier alert",
+    "all_clear": "All-clear",
+}
 RELEASES: Final = {
     Release.NOW: "at once",
     Release.HOLD: "after {hold}, in which somebody can stop it",

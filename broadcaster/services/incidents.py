@@ -37,6 +37,7 @@ SENDING_WAIT_MS: Final = 500  # between looks whether anything of the alert is s
 TROUBLE_MS: Final = 1_000  # until a step is taken again after the database's trouble
 FAULT_WAIT_MS: Final = 30_000  # before an alert that could not be raised is tried again
 LISTED: Final = 20  # reasons in one text
+AGAIN: Final = "It failed again before word of its end could go out; that goes out at the end of the incident after it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,7 @@ class Incidents:
             keys = {"incident_id": incident, "key": cause.key, "key_open": cause.key}
             store.add_cause(connection, {**keys, **said, "opened_at": now})
         if there is not None and there.state == "told":  # what had just gone may be back before that was said
-            store.change(
-                connection, incident, {"cleared_at": None, "next_at": now}
-            )  # the next step looks what there is to say
+            store.change(connection, incident, {"cleared_at": None, **_due(there, now)})
         log.warning("incidents.cause", incident=incident, cause=cause.key, joined=there is not None)
 
     @staticmethod
@@ -155,9 +154,7 @@ class Incidents:
             return there is not None
         incident = store.with_cause(connection, cause.key)  # before its cause, as everywhere
         if incident is not None and incident.state == "told" and _is_worse(cause.severity, there.severity):
-            store.change(
-                connection, incident.id, {"next_at": read_clock(connection)}
-            )  # the next step looks whether to say so
+            store.change(connection, incident.id, _due(incident, read_clock(connection)))
         values = {"name": cause.name, "reason": cause.reason, "severity": cause.severity.value}
         return store.say_again(connection, cause.key, **values)
 
@@ -191,13 +188,13 @@ class Incidents:
             store.change(connection, incident.id, ended)
             log.info("incidents.gone_untold", incident=incident.uid)
         else:
-            store.change(connection, incident.id, {"cleared_at": now, "next_at": now})
+            store.change(connection, incident.id, {"cleared_at": now, **_due(incident, now)})
 
     def acknowledge_cause(self, connection: Connection, key: str) -> None:
         """Somebody has it in hand: its incident is not said again. The all-clear still is."""
         incident = store.with_cause(connection, key)
         if incident is not None and incident.state == "told" and incident.cleared_at is None:
-            store.change(connection, incident.id, {"remind_at": None, "next_at": read_clock(connection)})
+            store.change(connection, incident.id, {"remind_at": None, **_due(incident, read_clock(connection))})
 
     # ---- steps -------------------------------------------------------------------------------------------------
 
@@ -304,9 +301,15 @@ class Incidents:
         if not policy.all_clear or not had:
             store.end_lease(connection, fresh.id, {**closed, "next_at": None})
             return None
+        newer = store.newer_told(connection, fresh)
+        if newer is not None:  # the last word that people have must be the one that holds
+            store.move_alerts(connection, fresh.id, newer.id)
+            store.end_lease(connection, fresh.id, {**closed, "next_at": None, "lacks": AGAIN})
+            return None
         told = [row.alert_uid for row in store.alerts_of(connection, fresh.id)]
         had_it = Had((*told[:1], *told[1:][1 - MAX_HAD :]))  # so many words go to the same people again and again
         causes = store.causes(connection, fresh.id)
+        causes = [c for c in causes if c.told_as is not None] or causes
         return self._say(turn, "all_clear", causes, closed, had_it)
 
     def _say(
@@ -331,9 +334,11 @@ class Incidents:
         steps = [Step(channels, after) for channels, after in policy.steps]
         if had_it is not None:
             steps = [Step(tuple(dict.fromkeys(name for step in steps for name in step.channels)), 0)]
+        title = templates.render(texts[what][0], words, TITLE) or words["name"][:TITLE]
+        body = templates.render(texts[what][1], words, BODY) or words["reasons"][:BODY]
         draft = Draft(
-            title=templates.render(texts[what][0], words, TITLE) or words["name"][:TITLE],
-            body=templates.render(texts[what][1], words, BODY) or words["reasons"][:BODY],
+            title=title,
+            body=body,
             severity=highest if had_it is not None else said,
             audience=had_it or policy.audience,
             steps=tuple(steps),
@@ -357,7 +362,7 @@ class Incidents:
         """Tells it now. Raises NotFound, and Conflict for what was told or is over."""
         with self._database.write() as connection:
             incident = self._undecided(connection, uid)
-            values = {"state": "waiting", "next_at": read_clock(connection), "decided_by": by}
+            values = {"state": "waiting", "decided_by": by, **_due(incident, read_clock(connection))}
             store.change(connection, incident.id, values)
 
     def dismiss(self, uid: str, by: str) -> None:
@@ -384,7 +389,9 @@ class Incidents:
                 if cause.key_open is not None:
                     store.clear(connection, cause.key_open, now)
             over = (
-                {"state": "closed", "closed_at": now, "next_at": None} if incident.state == "dismissed" else {"next_at": now}
+                {"state": "closed", "closed_at": now, "next_at": None}
+                if incident.state == "dismissed"
+                else _due(incident, now)
             )
             store.change(connection, incident.id, {"cleared_at": now, "group_open": None, **over})
             log.warning("incidents.closed", incident=uid, by=by)
@@ -493,6 +500,11 @@ class _Raised:
     uid: str
     draft: Draft
     what: str
+
+
+def _due(incident: Row[Any], now: int) -> dict[str, Any]:
+    """Its next step is due at once, also where it was put off; but not under somebody who is taking it."""
+    return {"next_at": now} if incident.owner is not None else {"next_at": now, "lease_until": 0}
 
 
 def _lasting(connection: Connection, incident: Row[Any]) -> list[Row[Any]]:

@@ -209,7 +209,7 @@ class Signals:
             policy = view.rule.policy
             if view.rule.as_signalled:
                 policy = replace(policy, severity=signal.severity or policy.severity)
-            reason = signal.body or signal.title
+            reason = signal.body or f"Reported by {source.name}."
             cause = Cause(key, signal.title, source.name, reason, policy.severity)
             values = [signal.labels.get(name, "") for name in view.rule.group_by]
             group = policy.group or json.dumps([f"rule:{view.uid}", *values])

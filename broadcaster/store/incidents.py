@@ -149,10 +149,24 @@ def owners(connection: Connection) -> list[str]:
 
 
 def add_alert(connection: Connection, incident: int, what: str, uid: str, at: int) -> None:
-    """``what``: alert, reminder, update or all_clear. The incident is locked."""
+    """``what``: alert, reminder, update, all_clear or earlier (another incident's). The incident is locked."""
     n = select(func.count()).select_from(incident_alerts).where(incident_alerts.c.incident_id == incident).scalar_subquery()
     values = {"incident_id": incident, "n": n, "what": what, "alert_uid": uid, "at": at}
     connection.execute(insert(incident_alerts).values(**values))
+
+
+def newer_told(connection: Connection, incident: Row[Any]) -> Row[Any] | None:
+    """A later incident of the same group that people were told of, and that lasts. Locked."""
+    same = (incidents.c.group_key == incident.group_key, incidents.c.id > incident.id)
+    lasts = (OPEN, incidents.c.state == "told", incidents.c.cleared_at.is_(None))
+    query = select(incidents).where(*same, *lasts).order_by(incidents.c.id).limit(1)
+    return connection.execute(query.with_for_update()).one_or_none()
+
+
+def move_alerts(connection: Connection, old: int, new: int) -> None:
+    """What told of one incident counts for another, too, when that ends. Both are locked."""
+    for row in alerts_of(connection, old):
+        add_alert(connection, new, "earlier", row.alert_uid, row.at)
 
 
 def alerts_of(connection: Connection, incident: int) -> list[Row[Any]]:

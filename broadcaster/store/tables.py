@@ -510,7 +510,7 @@ incident_alerts = Table(
     metadata,
     Column("incident_id", _Id, ForeignKey("incidents.id"), primary_key=True, autoincrement=False),
     Column("n", Integer, primary_key=True, autoincrement=False),
-    Column("what", Text, nullable=False, comment="alert, reminder, update, all_clear"),
+    Column("what", Text, nullable=False, comment="alert, reminder, update, all_clear, earlier"),
     Column("alert_uid", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
 )

@@ -13,7 +13,7 @@ from broadcaster.domain.messages import Severity
 from broadcaster.domain.monitor import Verdict
 from broadcaster.domain.policy import Release
 from broadcaster.services.directory import Directory, Person
-from broadcaster.services.incidents import LEASE_MS, Cause, Incidents
+from broadcaster.services.incidents import AGAIN, LEASE_MS, Cause, Incidents
 from broadcaster.services.lifesign import what_is_stuck
 from broadcaster.store import incidents as store
 from broadcaster.store.database import UNAVAILABLE
@@ -613,6 +613,49 @@ def test_what_grows_worse_is_told_at_once_and_only_once(site: Site) -> None:
         site.follow()
     assert site.told() == ["A is down", "A is down"]
     assert [row[0] for row in site.engine.rows("SELECT severity FROM alerts ORDER BY id")] == ["high", "critical"]
+
+
+def test_the_last_word_is_the_one_that_holds(site: Site) -> None:
+    """It fails again while a slow send holds the all-clear up."""
+    down(site, "a")
+    site.engine.clock.turn(1)
+    site.incidents.run_one()
+    site.engine.planner.run_one(lowest=3)
+    slow = Worker(site.engine, "slow")
+    slow.go()
+    slow.go()  # marked, and not yet written
+    well(site, "a")
+    steps(site)
+    down(site, "a")
+    site.engine.clock.turn(1)
+    site.incidents.run_one()
+    while slow.busy:
+        slow.go()
+    site.follow()
+    assert site.told() == ["A is down", "A is down"]
+    old = site.incidents.page(None, 10)[0][1]
+    assert (old.state, old.lacks) == ("closed", AGAIN)
+    well(site, "a")
+    site.follow()
+    assert site.told() == ["A is down", "A is down", "A works again"]
+    assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert", "earlier", "all_clear"]
+
+
+def test_what_was_put_off_is_due_when_something_happens(site: Site) -> None:
+    directory = Directory(site.engine.database, site.engine.channels)
+    group = directory.create_group("On call", None)
+    directory.create(Person("Late", addresses={NAME: ["9999"]}, groups=["On call"]))
+    down(site, "a", audience=InGroup("On call"), remind_every=60)
+    site.follow()
+    directory.delete_group(group.id)
+    site.engine.clock.turn(60)
+    assert site.incidents.run_one()  # a reminder that cannot be sent
+    well(site, "a")
+    site.engine.clock.turn(0.1)
+    site.incidents.run_one()
+    site.incidents.run_one()
+    site.follow()
+    assert site.told() == ["A is down", "A works again"]
 
 
 def test_growth_is_measured_by_what_still_lasts(site: Site) -> None:

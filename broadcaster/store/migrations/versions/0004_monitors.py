@@ -199,7 +199,7 @@ def upgrade() -> None:
         "incident_alerts",
         sa.Column("incident_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("what", sa.Text(), nullable=False, comment="alert, reminder, update, all_clear"),
+        sa.Column("what", sa.Text(), nullable=False, comment="alert, reminder, update, all_clear, earlier"),
         sa.Column("alert_uid", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_incident_alerts_incident_id")),
