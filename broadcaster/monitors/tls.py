@@ -19,6 +19,8 @@ def context(certificates: str | None = None) -> ssl.SSLContext:
     TLS 1.2 and above (RFC 8996 deprecates what is below). Raises ssl.SSLError or ValueError for what is no PEM.
     """
     made = ssl.create_default_context()
+    # Debian's Python leaves it to the machine's OpenSSL, which may say nothing of it.
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificates:
         made.load_verify_locations(cadata=certificates)
     return made
