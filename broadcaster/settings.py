@@ -87,7 +87,8 @@ class Settings(BaseSettings):
     sandbox_rate: float = Field(100.0, gt=0, description="Segments a second of the sandbox's SMS sender.")
 
     heartbeat_url: SecretStr = Field(
-        _OPTIONAL_SECRET, description="Called (GET) while deliveries are consumed: the address of a dead-man service."
+        _OPTIONAL_SECRET,
+        description="Called (GET) while the work is done (deliveries, looks, word of outages): a dead-man service.",
     )
     heartbeat_seconds: float = Field(60.0, ge=5, description="How often heartbeat_url is called.")
     vantage: str = Field(

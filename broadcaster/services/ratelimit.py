@@ -2,7 +2,7 @@
 
 A reservation books time: a chunk of messages gets the instants at which each may leave, spaced evenly, so the rate
 holds in every second and not only on average. The book is in Redis (one script, atomic). What is urgent and finds the
-lane booked keeps it for itself: nobody else books until it has. Without Redis each process keeps to its share, rate
+lane booked keeps it for itself for as long as it takes to come back. Without Redis each process keeps to its share, rate
 divided by live processes; both start empty, so a change between them never bursts.
 """
 
@@ -104,7 +104,7 @@ class RateLimiter:
         """Books the chunk's messages (their lanes, in order). ``horizon``: seconds the caller is ready to wait. ``lead``:
         those that it needs before the first can leave; what is late for its turn leaves together with what comes after it.
 
-        ``urgent``: nobody who is not may book before it has, nor while what it has booked leaves.
+        ``urgent``: nobody who is not may book until its turn comes and a moment longer, nor while what it has booked leaves.
         """
         booked: dict[str, tuple[float, float]] = {}  # key -> (rate, units in all)
         for message in lanes:
