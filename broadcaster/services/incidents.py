@@ -301,16 +301,19 @@ class Incidents:
         if not policy.all_clear or not had:
             store.end_lease(connection, fresh.id, {**closed, "next_at": None})
             return None
+        causes = store.causes(connection, fresh.id)
+        causes = [c for c in causes if c.told_as is not None] or causes
         newer = store.newer_told(connection, fresh)
-        if newer is not None:  # the last word that people have must be the one that holds
+        back = {c.key for c in _lasting(connection, newer)} if newer is not None else set()
+        over = [c for c in causes if c.key not in back]
+        if newer is not None and not over and Policy.from_json(json.loads(newer.policy)).all_clear:
+            # The last word that people have must be the one that holds.
             store.move_alerts(connection, fresh.id, newer.id)
             store.end_lease(connection, fresh.id, {**closed, "next_at": None, "lacks": AGAIN})
             return None
         told = [row.alert_uid for row in store.alerts_of(connection, fresh.id)]
         had_it = Had((*told[:1], *told[1:][1 - MAX_HAD :]))  # so many words go to the same people again and again
-        causes = store.causes(connection, fresh.id)
-        causes = [c for c in causes if c.told_as is not None] or causes
-        return self._say(turn, "all_clear", causes, closed, had_it)
+        return self._say(turn, "all_clear", over or causes, closed, had_it)
 
     def _say(
         self,

@@ -176,7 +176,8 @@ def alerts_of(connection: Connection, incident: int) -> list[Row[Any]]:
 
 def of_alert(connection: Connection, uid: str) -> Row[Any] | None:
     """The incident for which this alert was raised."""
-    mine = select(incident_alerts.c.incident_id).where(incident_alerts.c.alert_uid == uid).limit(1).scalar_subquery()
+    raised = (incident_alerts.c.alert_uid == uid, incident_alerts.c.what != "earlier")
+    mine = select(incident_alerts.c.incident_id).where(*raised).limit(1).scalar_subquery()
     return connection.execute(select(incidents).where(incidents.c.id == mine)).one_or_none()
 
 

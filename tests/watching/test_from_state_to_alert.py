@@ -641,6 +641,25 @@ def test_the_last_word_is_the_one_that_holds(site: Site) -> None:
     assert [what for what, _ in site.incidents.page(None, 10)[0][0].alerts] == ["alert", "earlier", "all_clear"]
 
 
+def test_what_is_over_is_said_though_something_else_of_its_group_has_failed_since(site: Site) -> None:
+    down(site, "a")
+    site.engine.clock.turn(1)
+    site.incidents.run_one()
+    site.engine.planner.run_one(lowest=3)
+    slow = Worker(site.engine, "slow")
+    slow.go()
+    slow.go()  # marked, and not yet written
+    well(site, "a")
+    steps(site)
+    down(site, "b", all_clear=False)
+    site.engine.clock.turn(1)
+    site.incidents.run_one()
+    while slow.busy:
+        slow.go()
+    site.follow()
+    assert sorted(site.told()) == ["A is down", "A works again", "B is down"]
+
+
 def test_what_was_put_off_is_due_when_something_happens(site: Site) -> None:
     directory = Directory(site.engine.database, site.engine.channels)
     group = directory.create_group("On call", None)
