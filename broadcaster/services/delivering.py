@@ -500,11 +500,12 @@ class Deliverer:
 
     def _going(self, connection: Connection, run: _Run) -> int | None:
         """Fenced, as in ``_fenced``: the time. None when the alert is over; then nothing more of the batch leaves."""
-        alert = batches.hold_with_alert(connection, run.claim, self._owner)
-        if alert is None:
+        held = batches.hold_with_alert(connection, run.claim, self._owner)
+        if held is None:
             raise LeaseLost
+        cancelled_at, expires_at = held
         now = read_clock(connection)
-        if alert.cancelled_at is None and now < alert.expires_at:
+        if cancelled_at is None and now < expires_at:
             return now
         self._end(run)
         return None
@@ -690,9 +691,8 @@ class Deliverer:
             if not batches.hold(connection, claim, self._owner):
                 raise LeaseLost
             due = store.next_due(connection, claim.id)
-            now = read_clock(connection)
             if put_back is not None and due is not None:
-                wait = int(put_back.seconds * 1000)
+                now, wait = read_clock(connection), int(put_back.seconds * 1000)
                 if claim.priority == 0 or put_back.route is None:
                     due = max(due, now + wait)
                 else:

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 LEASE_MS: Final = 15_000
 BATCH: Final = 500
+#: Where many more follow: two chunks, so that the second is marked and the books of the first are written while one flies.
+#: The last slice, which all processes share out among them, keeps to the smaller ones.
+LONG_BATCH: Final = 1_000
 BATCH_SECONDS: Final = 5.0
 WAKE_AT_ONCE: Final = 4  # per slice: each wake-up makes a process work for seconds, and slice follows slice
 #: People per transaction. SQLite's one write lock is held for 20 ms at most; PostgreSQL gains from larger slices.
@@ -99,11 +102,14 @@ class Planner:
             store.drop_steps(connection, claim.alert_id)
             return None
         people, names = self._people(connection, alert, step), json.loads(step.channels)
+        last = len(people) < SLICE[connection.dialect.name]
         planned = reachable = 0
         if people:
-            planned = sum(self._write(connection, alert, step.step, people, name) for name in names)
-            reachable = rows.reachable(connection, people, names, alert.revision)
-        last = len(people) < SLICE[connection.dialect.name]
+            most = BATCH if last else LONG_BATCH
+            written = [self._write(connection, alert, step.step, people, name, most) for name in names]
+            planned = sum(part.batches for part in written)
+            counted = written[0].people if len(written) == 1 else None
+            reachable = rows.reachable(connection, people, names, alert.revision) if counted is None else counted
         progress = {
             "people": step.people + len(people),
             "unreachable": step.unreachable + len(people) - reachable,
@@ -127,14 +133,16 @@ class Planner:
             not_reached_by=(alert.id, step.step) if step.step > 0 else None,
         )
 
-    def _write(self, connection: Connection, alert: Row[Any], step: int, people: Sequence[int], name: str) -> int:
-        """Writes one channel's batches and deliveries; how many batches have something to send."""
+    def _write(
+        self, connection: Connection, alert: Row[Any], step: int, people: Sequence[int], name: str, most: int
+    ) -> rows.Written:
+        """Writes one channel's batches and deliveries."""
         channel = self._channels.get(name, sandbox=alert.sandbox)
-        size = batch_size(channel)
+        size = batch_size(channel, most)
         return rows.write(connection, alert, step, people, channel=name, route=channel.route, size=size)
 
 
-def batch_size(channel: Channel) -> int:
-    """min(500, 5 s of the sender's rate): a batch is small enough to end soon, and large enough to be worth a claim."""
+def batch_size(channel: Channel, most: int = BATCH) -> int:
+    """min(``most``, 5 s of the sender's rate): a batch is small enough to end soon, and large enough to be worth a claim."""
     rate = channel.traits.rate
-    return BATCH if rate is None else max(1, min(BATCH, int(BATCH_SECONDS * rate)))
+    return most if rate is None else max(1, min(most, int(BATCH_SECONDS * rate)))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from broadcaster.store.database import is_postgresql, now_ms
+from broadcaster.store.database import is_postgresql, now_ms, now_sql
 from broadcaster.store.tables import (
     alert_samples,
     alert_steps,
@@ -64,7 +64,7 @@ def hold(connection: Connection, alert: int) -> Row[Any]:
 
 def _with_clock(connection: Connection, alert: int, lock: str) -> Row[Any]:
     mark = "%s" if is_postgresql(connection) else "?"
-    sql = f"SELECT {', '.join(alerts.c.keys())}, {now_ms(connection)} AS now FROM alerts WHERE id = {mark} {lock}"
+    sql = f"SELECT {', '.join(alerts.c.keys())}, {now_sql(connection)} AS now FROM alerts WHERE id = {mark} {lock}"
     return connection.exec_driver_sql(sql, (alert,)).one()
 
 
@@ -111,7 +111,7 @@ RETURNING {columns}
 def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> Row[Any] | None:
     """The most urgent step whose planning is due and free, now leased to ``owner``."""
     sql = _CLAIM_STEP.format(
-        now=now_ms(connection),
+        now=now_sql(connection),
         mark="%s" if is_postgresql(connection) else "?",
         lease=int(lease),
         grace=int(grace),

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, text, update
 
 from broadcaster.domain.lifecycle import STATES, State
-from broadcaster.store.database import is_postgresql, now_ms
-from broadcaster.store.tables import alerts, batches
+from broadcaster.store.database import is_postgresql, now_ms, now_sql, swiftly
+from broadcaster.store.tables import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Blocked:
 
 
 NOTHING_BLOCKED: Final = Blocked()
+#: The lease is ours: its values are (batch, owner, fence).
+_MINE: Final = "id = ? AND owner = ? AND fence = ?"
 _MOST_LOSSES: Final = 1_000  # counted
 
 _CLAIM: Final = """
@@ -71,7 +73,7 @@ def claim(
     """
     routes = [[*names, ""] for names in (blocked.critical, blocked.other)]
     sql = _CLAIM.format(
-        now=now_ms(connection),
+        now=now_sql(connection),
         critical=int(leases[0]),
         other=int(leases[1]),
         lowest=int(lowest),
@@ -82,46 +84,42 @@ def claim(
         blocked_critical=", ".join("?" * len(routes[0])),
         blocked=", ".join("?" * len(routes[1])),
     )
-    if is_postgresql(connection):
-        sql = sql.replace("?", "%s")
-    row = connection.exec_driver_sql(sql, (owner, *routes[0], *routes[1])).one_or_none()
-    return Claim(*row) if row else None
+    rows = swiftly(connection, sql, (owner, *routes[0], *routes[1]))
+    return Claim(*rows[0]) if rows else None
 
 
 def renew(connection: Connection, claim: Claim, owner: str, lease: int) -> bool:
     """Whether the lease was still ours and runs on for ``lease`` ms."""
-    values = {"lease_until": now_ms(connection) + lease}
-    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+    sql = f"UPDATE batches SET lease_until = {now_sql(connection)} + ? WHERE {_MINE} RETURNING 1"
+    return bool(swiftly(connection, sql, (lease, claim.id, owner, claim.fence)))
 
 
 def hold(connection: Connection, claim: Claim, owner: str) -> bool:
     """Whether the lease is ours; if so nobody can take it before this transaction ends."""
-    query = select(batches.c.id).where(*_mine(claim, owner)).with_for_update()
-    return connection.execute(query).one_or_none() is not None
+    lock = "FOR UPDATE" if is_postgresql(connection) else ""
+    return bool(swiftly(connection, f"SELECT 1 FROM batches WHERE {_MINE} {lock}", (claim.id, owner, claim.fence)))
 
 
-def hold_with_alert(connection: Connection, claim: Claim, owner: str) -> Row[Any, Any] | None:
-    """Likewise; and its alert's ``cancelled_at`` and ``expires_at``, which nobody can change before the end either."""
-    both = "FOR UPDATE OF batches FOR SHARE OF alerts"
-    query = (
-        select(alerts.c.cancelled_at, alerts.c.expires_at)
-        .join_from(batches, alerts, alerts.c.id == batches.c.alert_id)
-        .where(*_mine(claim, owner))
-        .suffix_with(both, dialect="postgresql")
-    )
-    return connection.execute(query).one_or_none()
+def hold_with_alert(connection: Connection, claim: Claim, owner: str) -> tuple[int | None, int] | None:
+    """Likewise; and its alert's (cancelled_at, expires_at), which nobody can change before the end either."""
+    lock = "FOR UPDATE OF batches FOR SHARE OF alerts" if is_postgresql(connection) else ""
+    sql = f"""
+    SELECT alerts.cancelled_at, alerts.expires_at FROM batches JOIN alerts ON alerts.id = batches.alert_id
+    WHERE batches.{_MINE} {lock}"""
+    rows = swiftly(connection, sql, (claim.id, owner, claim.fence))
+    return tuple(rows[0]) if rows else None
 
 
 def give_back(connection: Connection, claim: Claim, owner: str, next_at: int | None) -> bool:
     """Ends the lease; the batch is due again at ``next_at``."""
-    values = {"owner": None, "lease_until": 0, "next_at": next_at, "losses": 0}
-    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+    sql = f"UPDATE batches SET owner = NULL, lease_until = 0, next_at = ?, losses = 0 WHERE {_MINE} RETURNING 1"
+    return bool(swiftly(connection, sql, (next_at, claim.id, owner, claim.fence)))
 
 
 def put_off(connection: Connection, claim: Claim, owner: str, wait: int) -> bool:
     """Ends the lease without a word on the batch: it is due in ``wait`` ms, and what its sender left is recovered then."""
-    values = {"owner": None, "lease_until": 0, "next_at": now_ms(connection) + wait}
-    return connection.execute(update(batches).where(*_mine(claim, owner)).values(**values)).rowcount == 1
+    sql = f"UPDATE batches SET owner = NULL, lease_until = 0, next_at = {now_sql(connection)} + ? WHERE {_MINE} RETURNING 1"
+    return bool(swiftly(connection, sql, (wait, claim.id, owner, claim.fence)))
 
 
 def to_wake(connection: Connection, blocked: Blocked, *, again_after: int, limit: int) -> list[tuple[int, int]]:
@@ -158,8 +156,8 @@ SELECT EXISTS (SELECT 1 FROM batches WHERE next_at <= {now} - {grace} AND lease_
 
 def any_work(connection: Connection, *, lowest: int, grace: int = 0) -> bool:
     """Whether any batch or step is due and free, sendable or not. One statement; the cheapest look there is."""
-    sql = _ANY_WORK.format(now=now_ms(connection), grace=int(grace), lowest=int(lowest))
-    return bool(connection.exec_driver_sql(sql).scalar_one())
+    sql = _ANY_WORK.format(now=now_sql(connection), grace=int(grace), lowest=int(lowest))
+    return bool(swiftly(connection, sql)[0][0])
 
 
 def count_due(connection: Connection) -> int:
@@ -243,7 +241,3 @@ def _free_and_due(now: ColumnElement[int], blocked: Blocked) -> tuple[ColumnElem
         (batches.c.priority == 0, batches.c.route.not_in(blocked.critical)), else_=batches.c.route.not_in(blocked.other)
     )
     return batches.c.next_at <= now, batches.c.lease_until <= now, sendable
-
-
-def _mine(claim: Claim, owner: str) -> tuple[Any, ...]:
-    return batches.c.id == claim.id, batches.c.owner == owner, batches.c.fence == claim.fence

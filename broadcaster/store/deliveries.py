@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, select
 
 from broadcaster.domain.lifecycle import State, allowed
-from broadcaster.store.database import is_postgresql, now_ms, read_clock
+from broadcaster.store.database import is_postgresql, now_sql, read_clock, swiftly
 from broadcaster.store.tables import alerts, attempts, contacts, deliveries, recipients
 
 
@@ -127,7 +127,7 @@ def ready(connection: Connection, batch: int, now: int, *, tidy: bool = False) -
 
     None unless ``tidy`` when something else comes first: a receipt did not come in time, or a doubt may be cleared up.
     """
-    rows = [Ready(*row) for row in connection.exec_driver_sql(_placeholders(connection, _READY), (batch, now))]
+    rows = [Ready(*row) for row in swiftly(connection, _READY, (batch, now))]
     unsent = [row for row in rows if row.state in _UNSENT]
     return unsent if tidy or len(unsent) == len(rows) else None
 
@@ -170,9 +170,8 @@ def mark_first(connection: Connection, batch: int, fence: int, owner: str, ids: 
     None: the batch's lease is not ours. One statement on PostgreSQL (``Database.once``).
     """
     if is_postgresql(connection):
-        sql = _MARK_FIRST.format(now=now_ms(connection))
         values = {"batch": batch, "owner": owner, "fence": fence, "route": route, "ids": _array(ids)}
-        going, moved = connection.exec_driver_sql(sql, values).one()
+        [(going, moved)] = swiftly(connection, _MARK_FIRST.format(now=now_sql(connection)), values)
         return None if going is None else Marked(going, set(moved or ()))
     now = read_clock(connection)
     lease = "SELECT a.cancelled_at IS NULL AND a.expires_at > ? FROM batches b JOIN alerts a ON a.id = b.alert_id"
@@ -262,9 +261,8 @@ def arrive(connection: Connection, receipts: Sequence[tuple[int, int, str, str |
 def _take_step(connection: Connection, step: _Step, rows: Sequence[Sequence[Any]], due: int | None) -> set[int]:
     ordered = sorted(rows, key=lambda row: row[0])
     if is_postgresql(connection):
-        sql = _placeholders(connection, step.all_in_one(str(now_ms(connection))))
         arrays = [_array(column) for column in zip(*ordered, strict=True)]
-        return set(connection.exec_driver_sql(sql, (due, *arrays)).scalars())
+        return {row[0] for row in swiftly(connection, step.all_in_one(now_sql(connection)), (due, *arrays))}
     extracted = ", ".join(f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(step.columns))
     now = read_clock(connection)
     sql = step.update(f"(SELECT {extracted} FROM json_each(?)) AS v", str(now))
@@ -315,7 +313,7 @@ def disable_contacts(connection: Connection, contact_ids: Sequence[int], reason:
 
 def next_due(connection: Connection, batch: int) -> int | None:
     """The earliest time anything in the batch is due; None when nothing ever is."""
-    value = connection.execute(select(func.min(deliveries.c.next_at)).where(deliveries.c.batch_id == batch)).scalar_one()
+    value = swiftly(connection, "SELECT min(next_at) FROM deliveries WHERE batch_id = ?", (batch,))[0][0]
     return None if value is None else int(value)
 
 
@@ -529,6 +527,6 @@ def note_attempt(
 
 def last_move_ago(connection: Connection) -> int | None:
     """Ms since any delivery last changed its state; None: none ever did."""
-    sql = f"SELECT {now_ms(connection)} - at FROM delivery_events ORDER BY id DESC LIMIT 1"
+    sql = f"SELECT {now_sql(connection)} - at FROM delivery_events ORDER BY id DESC LIMIT 1"
     found = connection.exec_driver_sql(sql).scalar()
     return None if found is None else int(found)

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from broadcaster.store.database import is_postgresql
+from broadcaster.store.database import is_postgresql, swiftly
 
 #: The slice's addresses on one channel as the directory was at the alert's revision, ``size`` of them to a part.
 _ADDRESSES: Final = """
@@ -40,7 +40,7 @@ WITH addresses AS MATERIALIZED ({_ADDRESSES}),
 made AS ({_BATCHES.format(addresses="addresses")}),
 numbered AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS part FROM made),
 written AS ({_DELIVERIES.format(addresses="addresses", batches="numbered")})
-SELECT count(*) FROM made WHERE n_queued > 0
+SELECT (SELECT count(*) FROM made WHERE n_queued > 0), (SELECT count(DISTINCT recipient_id) FROM addresses WHERE usable)
 """
 
 _REACHABLE: Final = """
@@ -62,12 +62,20 @@ _AMONG: Final = {
 
 
 _DENSE: Final = 4
+_MANY: Final = 100
+
+
+class Written(NamedTuple):
+    """``batches`` with something to send, to so many different ``people`` (None: not counted)."""
+
+    batches: int
+    people: int | None
 
 
 def write(
     connection: Connection, alert: Row[Any], step: int, people: Sequence[int], *, channel: str, route: str, size: int
-) -> int:
-    """The batches of one channel, ``size`` deliveries each; how many have something to send.
+) -> Written:
+    """The batches of one channel, ``size`` deliveries each.
 
     ``alert`` has ``now``. ``people``: one slice, ascending, not empty.
     """
@@ -76,14 +84,14 @@ def write(
         "channel": channel, "route": route, "size": size, "people": list(people),
     }  # fmt: skip
     if is_postgresql(connection):
-        return int(_run(connection, _ALL_IN_ONE, values)[0][0])
+        return Written(*_run(connection, _ALL_IN_ONE, values)[0])
     addresses = f"({_ADDRESSES})"
     made = sorted(_run(connection, _BATCHES.format(addresses=addresses), values))  # numbered in the order of their parts
     if made:
         numbered = "(SELECT value AS id, key AS part FROM json_each(:ids))"
         sql = _DELIVERIES.format(addresses=addresses, batches=numbered)
-        _run(connection, sql, {**values, "ids": [row.id for row in made]})
-    return sum(row.n_queued > 0 for row in made)
+        _run(connection, sql, {**values, "ids": [batch for batch, _ in made]})
+    return Written(sum(queued > 0 for _, queued in made), None)
 
 
 def reachable(connection: Connection, people: Sequence[int], channels: Sequence[str], revision: int) -> int:
@@ -92,15 +100,14 @@ def reachable(connection: Connection, people: Sequence[int], channels: Sequence[
     return int(_run(connection, _REACHABLE, values)[0][0])
 
 
-def _run(connection: Connection, sql: str, values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def _run(connection: Connection, sql: str, values: Mapping[str, Any]) -> Sequence[Any]:
     people = values["people"]
-    # Neighbours are read along the index, and not looked up one by one.
-    dense = people[-1] - people[0] < _DENSE * len(people)
+    # Many neighbours are read along the index, and not looked up one by one. For a few the server keeps the plan.
+    dense = len(people) >= _MANY and people[-1] - people[0] < _DENSE * len(people)
     between = f"AND c.recipient_id BETWEEN {int(people[0])} AND {int(people[-1])}" if dense else ""
     sql = sql.format(**_AMONG[connection.dialect.name], range=between)
     if is_postgresql(connection):
         sql = re.sub(r":(\w+)", r"%(\1)s", sql)
     else:
         values = {name: json.dumps(v) if isinstance(v, list) else v for name, v in values.items()}
-    result = connection.exec_driver_sql(sql, values)
-    return result.all() if result.returns_rows else []
+    return swiftly(connection, sql, values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, text
 
 from broadcaster.domain.breaking import BUCKET, RECEIPT_WINDOW, SUBMIT_WINDOW, Cause, Counts, rest
-from broadcaster.store.database import now_ms, read_clock
+from broadcaster.store.database import now_sql, read_clock, swiftly
 from broadcaster.store.tables import routes
 
 
@@ -35,8 +35,8 @@ _STANDINGS = f"SELECT {{now}}, {', '.join(f'r.{name}' for name in Standing.__dat
 
 def standings(connection: Connection) -> tuple[int, dict[str, Standing]]:
     """Now, and every route that anything was ever written of, by name. One statement."""
-    sql = f"{_STANDINGS.format(now=now_ms(connection))} LEFT JOIN routes r ON 1 = 1 ORDER BY r.name"
-    rows = connection.exec_driver_sql(sql).all()
+    sql = f"{_STANDINGS.format(now=now_sql(connection))} LEFT JOIN routes r ON 1 = 1 ORDER BY r.name"
+    rows = swiftly(connection, sql)
     return int(rows[0][0]), {row[1]: Standing(*row[1:]) for row in rows if row[1] is not None}
 
 
@@ -44,7 +44,7 @@ def pause(connection: Connection, name: str, until: int, reason: str, *, refused
     """Nothing is sent on the route before ``until``; never shortens a pause. ``refused``: it refused us, not one message."""
     sql = f"""
     INSERT INTO routes (name, paused_until, pause_reason, refusals, updated_at)
-    VALUES (:name, :until, :reason, :refused, {now_ms(connection)})
+    VALUES (:name, :until, :reason, :refused, {now_sql(connection)})
     ON CONFLICT (name) DO UPDATE SET
       pause_reason = CASE WHEN excluded.paused_until > routes.paused_until
                      THEN excluded.pause_reason ELSE routes.pause_reason END,
@@ -58,7 +58,7 @@ def pause(connection: Connection, name: str, until: int, reason: str, *, refused
 def book(connection: Connection, name: str, until: int) -> None:
     """The route's rate limit is booked until then: batches that are not critical need not try before."""
     sql = f"""
-    INSERT INTO routes (name, busy_until, updated_at) VALUES (:name, :until, {now_ms(connection)})
+    INSERT INTO routes (name, busy_until, updated_at) VALUES (:name, :until, {now_sql(connection)})
     ON CONFLICT (name) DO UPDATE SET busy_until = excluded.busy_until, updated_at = excluded.updated_at"""
     connection.execute(text(sql), {"name": name, "until": until})
 
@@ -132,7 +132,7 @@ def take_probe(connection: Connection, name: str, until: int) -> bool:
     """Whether this process may try the half-open route now; nobody else does before ``until``."""
     sql = f"""
     UPDATE routes SET probe_until = :until
-    WHERE name = :name AND trips > 0 AND open_until <= {now_ms(connection)} AND probe_until <= {now_ms(connection)}"""
+    WHERE name = :name AND trips > 0 AND open_until <= {now_sql(connection)} AND probe_until <= {now_sql(connection)}"""
     # Only what comes from now on tells how it is doing. First, as in ``count``: two locks, always in this order.
     connection.execute(text("DELETE FROM route_health WHERE route = :name"), {"name": name})
     return connection.execute(text(sql), {"name": name, "until": until}).rowcount == 1

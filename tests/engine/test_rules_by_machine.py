@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import ColumnElement
 
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.messages import Envelope, Severity
@@ -33,7 +32,7 @@ from broadcaster.domain.outcomes import (
 )
 from broadcaster.services import outcomes
 from broadcaster.services.auditing import audit
-from broadcaster.store import batches, tables
+from broadcaster.store import batches
 from tests.engine.rig import NAME, Engine
 from tests.engine.stepping import Died, Worker
 
@@ -337,11 +336,8 @@ def test_the_rules_hold_in_any_order_of_events(engine: Engine) -> None:
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_mutation_a_batch_that_is_not_fenced_breaks_them(engine: Engine) -> None:
     """Whoever had the lease once goes on writing: the books no longer say who is sending."""
-
-    def not_fenced(claim: batches.Claim, owner: str) -> tuple[ColumnElement[bool]]:
-        return (tables.batches.c.id == claim.id,)
-
-    with mock.patch.object(batches, "_mine", not_fenced), pytest.raises(AssertionError):
+    not_fenced = "id = ? AND coalesce(?, ?) IS NOT NULL"
+    with mock.patch.object(batches, "_MINE", not_fenced), pytest.raises(AssertionError):
         run(engine, 500)
 
 
