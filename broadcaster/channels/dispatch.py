@@ -121,7 +121,7 @@ class _Passage(wire.Flight):
 
 async def _one(passage: _Passage, item: Item, send: Callable[[Envelope, Item], Awaitable[Outcome]]) -> Outcome:
     try:
-        if passage.envelope.not_before:
+        if passage.envelope.not_before - wire.boottime() > _TICK:
             await _slot(passage.envelope, passage.brake)
         if (outcome := passage.check()) is not None:
             return outcome

@@ -5,6 +5,7 @@ handing in what was learnt: that matches the attempt, so even a process that has
 """
 
 import asyncio
+import itertools
 import math
 import random
 import threading
@@ -444,6 +445,9 @@ class Deliverer:
     ) -> tuple[Choice | None, list[store.Ready]]:
         """The route of the next chunk, and the rows of these that take it: most have tried none in vain."""
         candidates = self._channels.routes(channel)
+        if rows[0].avoid is None and (choice := standings.choose(candidates, frozenset(), critical=critical)):
+            chunk = itertools.islice(rows, choice.channel.traits.chunk)  # the rest need not be looked through
+            return choice, list(itertools.takewhile(lambda r: r.avoid is None, chunk))
         found: dict[str | None, Choice | None] = {}
         for avoid in dict.fromkeys(r.avoid for r in rows):
             found[avoid] = standings.choose(candidates, frozenset((avoid or "").split(",")), critical=critical)

@@ -110,18 +110,22 @@ class Planner:
             planned = sum(part.batches for part in written)
             counted = written[0].people if len(written) == 1 else None
             reachable = rows.reachable(connection, people, names, alert.revision) if counted is None else counted
-        progress = {
-            "people": step.people + len(people),
-            "unreachable": step.unreachable + len(people) - reachable,
-            "cursor": people[-1] if people else step.cursor,
-        }
-        if last:
-            progress |= {"next_at": None, "planned_at": now, "owner": None}
-        if not store.advance_step(connection, claim, self._owner, LEASE_MS, **progress):
+        told_of = step.people + len(people)
+        advanced = store.advance_step(
+            connection,
+            claim,
+            self._owner,
+            LEASE_MS,
+            people=told_of,
+            unreachable=step.unreachable + len(people) - reachable,
+            cursor=people[-1] if people else step.cursor,
+            planned_at=now if last else None,
+        )
+        if not advanced:
             connection.rollback()
             log.warning("planning.lease_lost", alert=alert.uid, step=step.step)
             return None
-        return _Planned(alert.uid, step.step, alert.priority, planned, progress["people"] if last else None)
+        return _Planned(alert.uid, step.step, alert.priority, planned, told_of if last else None)
 
     def _people(self, connection: Connection, alert: Row[tuple[object]], step: Row[tuple[object]]) -> list[int]:
         condition = members(audiences.parse(json.loads(alert.audience)), alert.revision)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from broadcaster.store.database import is_postgresql, now_ms, now_sql
+from broadcaster.store.database import is_postgresql, now_ms, now_sql, swiftly
 from broadcaster.store.tables import (
     alert_samples,
     alert_steps,
@@ -128,16 +128,28 @@ def step(connection: Connection, claim: StepClaim) -> Row[Any]:
     return connection.execute(select(alert_steps).where(mine).with_for_update()).one()
 
 
-def advance_step(connection: Connection, claim: StepClaim, holder: str, lease: int, **values: Any) -> bool:
-    """Writes the step's progress and renews the lease. False: the lease is no longer ours (roll back)."""
-    mine = and_(
-        alert_steps.c.alert_id == claim.alert_id,
-        alert_steps.c.step == claim.step,
-        alert_steps.c.owner == holder,
-        alert_steps.c.fence == claim.fence,
-    )
-    values["lease_until"] = now_ms(connection) + lease
-    return connection.execute(update(alert_steps).where(mine).values(**values)).rowcount == 1
+_ADVANCE: Final = """
+UPDATE alert_steps SET people = ?, unreachable = ?, "cursor" = ?, lease_until = {now} + ?,
+  next_at = CASE WHEN ? THEN NULL ELSE next_at END, owner = CASE WHEN ? THEN NULL ELSE owner END, planned_at = ?
+WHERE alert_id = ? AND step = ? AND owner = ? AND fence = ? RETURNING 1
+"""
+
+
+def advance_step(
+    connection: Connection,
+    claim: StepClaim,
+    holder: str,
+    lease: int,
+    *,
+    people: int,
+    unreachable: int,
+    cursor: int,
+    planned_at: int | None,
+) -> bool:
+    """Writes the step's progress and renews the lease; ``planned_at``: ends it. False: it is no longer ours (roll back)."""
+    sql, over = _ADVANCE.format(now=now_sql(connection)), planned_at is not None
+    mine = (claim.alert_id, claim.step, holder, claim.fence)
+    return bool(swiftly(connection, sql, (people, unreachable, cursor, lease, over, over, planned_at, *mine)))
 
 
 def steps_to_wake(connection: Connection, *, again_after: int) -> list[int]:

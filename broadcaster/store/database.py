@@ -128,7 +128,7 @@ def read_clock(connection: Connection) -> int:
 
 
 def swiftly(connection: Connection, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Sequence[Any]:
-    """The rows of one statement that is written out, ``?`` for a value: for what every message makes happen.
+    """The rows of one statement that has some and is written out, ``?`` for a value: for what every message makes happen.
 
     The driver's own cursor in the connection's transaction: what SQLAlchemy adds for a statement takes three times as long
     as the driver. Its exceptions are what SQLAlchemy would raise.
@@ -141,7 +141,7 @@ def swiftly(connection: Connection, sql: str, values: Sequence[Any] | Mapping[st
     cursor = driver.cursor()
     try:
         cursor.execute(sql, values)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall()
     except dialect.loaded_dbapi.Error as error:
         lost = dialect.is_disconnect(error, driver.dbapi_connection, cursor)
         if lost:
