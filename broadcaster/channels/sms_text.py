@@ -1,5 +1,6 @@
 """What every SMS provider shares: telephone numbers, the words of an SMS, and what they cost. No provider, no I/O."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +14,7 @@ from broadcaster.domain import gsm
 from broadcaster.domain.messages import Address, Cost, Envelope, InvalidAddress, Message
 
 _MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+_PLAIN_LENGTH: Final = 32  # with blanks; the library takes no more than 250
 
 
 class Numbers:
@@ -21,10 +23,14 @@ class Numbers:
     def __init__(self, region: str, allow_drama: bool) -> None:
         self._region = region
         self._allow_drama = allow_drama
-        self.parse = lru_cache(maxsize=65_536)(self._parse)  # phonenumbers takes 58 µs a number
+        self._code = f"+{phonenumbers.country_code_for_region(region)}"
+        self._plain = _plain_mobiles(region, allow_drama)
 
-    def _parse(self, raw: str) -> Address:
+    def parse(self, raw: str) -> Address:
         """E.164. Mobile numbers only, or types that may be mobile; Jersey, Guernsey and Man share +44 7."""
+        plain = self._plain.fullmatch(raw.replace(" ", "")) if len(raw) <= _PLAIN_LENGTH else None
+        if plain is not None:
+            return _address(f"{self._code}{plain[1]}")
         try:
             number = phonenumbers.parse(raw, self._region)
         except phonenumbers.NumberParseException:
@@ -108,6 +114,38 @@ def quote(text: str, price_per_segment_micros: int) -> Cost:
     if segments > 2:
         warnings.append(f"The text takes {segments} SMS parts; aim for 2")
     return Cost(segments, segments * price_per_segment_micros, code, tuple(warnings))
+
+
+def _plain_mobiles(region: str, allow_drama: bool) -> "re.Pattern[str]":
+    """The region's own mobile numbers as most people write them, +447… or 07…; the group is what follows these.
+
+    A short cut, made of the library's own patterns: it takes 25 µs a number, this 1 µs. What may be of another kind does
+    not match, nor does anything where a region's rules are not as simple as this takes them to be: the library reads that.
+    """
+    code = phonenumbers.country_code_for_region(region)
+    known = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    if (
+        known is None
+        or known.general_desc is None
+        or known.mobile is None
+        or not known.mobile.possible_length
+        or known.same_mobile_and_fixed_line_pattern
+        or known.national_prefix != "0"
+        or known.national_prefix_transform_rule is not None
+        or known.leading_digits is not None
+        or phonenumbers.region_code_for_country_code(code) != region  # another one is asked first
+    ):
+        return re.compile("(?!)")
+    asked_first = (
+        known.premium_rate, known.toll_free, known.shared_cost, known.voip, known.personal_number, known.pager, known.uan,
+        known.voicemail,
+    )  # fmt: skip
+    others = "|".join(kind.national_number_pattern for kind in asked_first if kind and kind.national_number_pattern)
+    lengths = "|".join(rf"\d{{{n}}}" for n in known.mobile.possible_length)
+    mobile = rf"(?=(?:{lengths})\Z)(?=(?:{known.general_desc.national_number_pattern})\Z)(?!(?:{others or '(?!)'})\Z)"
+    mobile += rf"(?:{known.mobile.national_number_pattern})"
+    drama = r"|77009\d{5}" if allow_drama and region == "GB" else ""
+    return re.compile(rf"(?:\+{code}|0)((?!{known.national_prefix_for_parsing or '0'})(?:{mobile}{drama}))", re.ASCII)
 
 
 def _is_drama(number: str) -> bool:

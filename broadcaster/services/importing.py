@@ -7,15 +7,15 @@ directory next.
 """
 
 import csv
-import itertools
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -102,27 +102,30 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One good row. ``addresses`` per channel; tags as (key, value)."""
+class Columns:
+    """The file's header, and what its columns mean."""
+
+    names: tuple[str, ...]
+    addresses: tuple[tuple[str, str], ...]  # column, channel
+    tags: tuple[tuple[str, str], ...]  # column, key
+    groups: bool  # whether it has this column; what the file has no column for stays as it is
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Columns":
+        addresses = tuple((column, channel) for column, channel in _ADDRESSES.items() if column in names)
+        tags = tuple((column, column.removeprefix("tag:")) for column in names if column not in _FIXED)
+        return cls(tuple(names), addresses, tags, "groups" in names)
+
+
+class Row(NamedTuple):
+    """One good row. It waits in a file, as JSON; a tuple, for there are a million."""
 
     line: int
     name: str
     external_id: str | None
-    addresses: tuple[tuple[str, Address], ...]
-    groups: tuple[str, ...]
-    tags: tuple[tuple[str, str], ...]
-    columns: tuple[str, ...]  # of the file: what it has no column for stays as it is
-
-    def to_json(self) -> str:
-        """One line."""
-        addresses = [(channel, a.value, a.identity, a.masked) for channel, a in self.addresses]
-        return json.dumps([self.line, self.name, self.external_id, addresses, self.groups, self.tags, self.columns]) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Row":
-        line, name, external_id, addresses, groups, tags, columns = json.loads(text)
-        parsed = tuple((channel, Address(*words)) for channel, *words in addresses)
-        return cls(line, name, external_id, parsed, tuple(groups), tuple((k, v) for k, v in tags), tuple(columns))
+    addresses: Sequence[tuple[str, str, str, str]]  # channel; an Address's value, identity, masked
+    groups: Sequence[str]
+    tags: Sequence[tuple[str, str]]  # key, value
 
 
 class Importer:
@@ -135,62 +138,62 @@ class Importer:
     def run(self, file: Path, options: Options) -> Iterator[Progress | Result]:
         """Progress, then one Result. Raises ImportRefused, Invalid (no such header), Unavailable (another import)."""
         result = Result(dry_run=options.dry_run)
-        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as good:
-            for row in self._rows(file, result):
+        with reading(file) as (reader, columns), tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as good:
+            rows: list[Row] = []
+            for row in self._rows(reader, columns, result):
                 if isinstance(row, Progress):
                     yield row
                 elif not options.dry_run:
-                    good.write(row.to_json())
+                    rows.append(row)
+                if len(rows) == SLICE[self._database.dialect]:
+                    _keep(good, rows)
+                    rows = []
+            _keep(good, rows)
             if result.errors_total and not options.skip_bad:
                 raise ImportRefused(f"{result.errors_total} bad rows; nothing was changed.", **result.as_dict())
             if not options.dry_run:
                 good.seek(0)
-                yield from self._write_all(good, file.parent, result, options)
+                yield from self._write_all(good, file.parent, columns, result, options)
         yield result
 
     # ---- checking ----------------------------------------------------------------------------------------------
 
-    def _rows(self, file: Path, result: Result) -> Iterator[Row | Progress]:
+    def _rows(self, reader: Any, columns: Columns, result: Result) -> Iterator[Row | Progress]:
         """Every good row; bad ones go to ``result``. Progress now and then."""
         seen: set[int] = set()
-        with file.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            header = _header(reader)
-            before = reader.line_num
-            while True:
-                line = before + 1
-                try:
-                    fields = next(reader, None)
-                except csv.Error as error:
-                    result.rows += 1
-                    result.bad(BadRow(line, None, f"cannot be read as CSV: {error}"))
-                    # What comes after cannot be told apart any more: not even the good rows may be taken.
-                    raise ImportRefused(
-                        "The file cannot be read to its end; nothing was changed.", **result.as_dict()
-                    ) from None
-                before = reader.line_num
-                if fields is None:
-                    return
-                if not fields:
-                    continue  # an empty line
+        before = reader.line_num
+        while True:
+            line = before + 1
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
                 result.rows += 1
-                good = self._row(line, header, fields, seen)
-                if isinstance(good, BadRow):
-                    result.bad(good)
-                else:
-                    yield good
-                if result.rows % PROGRESS_EVERY == 0:
-                    yield Progress("check", result.rows, None)
+                result.bad(BadRow(line, None, f"cannot be read as CSV: {error}"))
+                # What comes after cannot be told apart any more: not even the good rows may be taken.
+                raise ImportRefused("The file cannot be read to its end; nothing was changed.", **result.as_dict()) from None
+            before = reader.line_num
+            if fields is None:
+                return
+            if not fields:
+                continue  # an empty line
+            result.rows += 1
+            good = self._row(line, columns, fields, seen)
+            if isinstance(good, BadRow):
+                result.bad(good)
+            else:
+                yield good
+            if result.rows % PROGRESS_EVERY == 0:
+                yield Progress("check", result.rows, None)
 
-    def _row(self, line: int, header: Sequence[str], fields: Sequence[str], seen: set[int]) -> Row | BadRow:
-        if len(fields) != len(header):
-            return BadRow(line, None, f"has {len(fields)} fields; the header has {len(header)}")
-        values = {}
-        for column, raw in zip(header, fields, strict=True):
-            fault = _fault(raw)
-            if fault:
-                return BadRow(line, column, fault)
-            values[column] = raw.strip()
+    def _row(self, line: int, columns: Columns, fields: Sequence[str], seen: set[int]) -> Row | BadRow:
+        if len(fields) != len(columns.names):
+            return BadRow(line, None, f"has {len(fields)} fields; the header has {len(columns.names)}")
+        if _fault("".join(fields)):  # all at once: hardly any row has one
+            for column, raw in zip(columns.names, fields, strict=True):
+                fault = _fault(raw)
+                if fault:
+                    return BadRow(line, column, fault)
+        values = dict(zip(columns.names, map(str.strip, fields), strict=True))
         if not values["name"]:
             return BadRow(line, "name", "is empty")
         external_id = values.get("external_id") or None
@@ -200,34 +203,30 @@ class Importer:
                 return BadRow(line, "external_id", "stands in the file twice")
             seen.add(mark)
         addresses = []
-        for column, channel in _ADDRESSES.items():
-            if values.get(column):
+        for column, channel in columns.addresses:
+            if values[column]:
                 try:
-                    addresses.append((channel, parse_address(self._channels, channel, values[column])))
+                    address = parse_address(self._channels, channel, values[column])
                 except Invalid as error:
                     return BadRow(line, column, error.detail.partition(": ")[2] or error.detail)
-        groups = tuple(dict.fromkeys(g.strip() for g in values.get("groups", "").split(";") if g.strip()))
-        tags = dict.fromkeys(
-            (c.removeprefix("tag:"), v.strip())
-            for c, raw in values.items()
-            if c not in _FIXED
-            for v in raw.split(";")
-            if v.strip()
-        )
-        return Row(line, values["name"], external_id, tuple(addresses), groups, tuple(tags), tuple(header))
+                addresses.append((channel, address.value, address.identity, address.masked))
+        groups = _listed(values["groups"]) if columns.groups else []
+        tags = dict.fromkeys((key, value) for column, key in columns.tags for value in _listed(values[column]))
+        return Row(line, values["name"], external_id, addresses, groups, list(tags))
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
-    def _write_all(self, good: IO[str], folder: Path, result: Result, options: Options) -> Iterator[Progress]:
+    def _write_all(
+        self, good: IO[str], folder: Path, columns: Columns, result: Result, options: Options
+    ) -> Iterator[Progress]:
         owner = f"import-{os.getpid()}-{uuid7()}"
         revision = self._begin(owner)
         try:
             groups: dict[str, int] = {}
             total, done = result.rows - result.errors_total, 0
             with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as renames:
-                while lines := list(itertools.islice(good, SLICE[self._database.dialect])):
-                    rows = [Row.from_json(line) for line in lines]
-                    self._write_slice(owner, revision, rows, groups, renames, result, options)
+                for rows in map(_kept, good):
+                    self._write_slice(owner, revision, columns, rows, groups, renames, result, options)
                     before, done = done, done + len(rows)
                     if done // PROGRESS_EVERY > before // PROGRESS_EVERY:
                         yield Progress("write", done, total)
@@ -252,6 +251,7 @@ class Importer:
         self,
         owner: str,
         revision: int,
+        columns: Columns,
         rows: Sequence[Row],
         groups: dict[str, int],
         renames: IO[str],
@@ -271,10 +271,11 @@ class Importer:
                 raise ImportRefused(f"{len(bad)} people are there already; nothing was changed.", **result.as_dict())
             at = read_clock(connection)
             self._make_groups(connection, rows, groups, at, revision)
-            self._create(connection, [r for r in rows if r.external_id not in known], groups, at, revision)
-            result.created += sum(r.external_id not in known for r in rows)
+            new = [r for r in rows if r.external_id not in known]
+            self._create(connection, new, groups, at, revision)
+            result.created += len(new)
             there = {known[r.external_id].id: r for r in rows if r.external_id in known}
-            changed = self._update(connection, there, groups, at, revision)
+            changed = self._update(connection, columns, there, groups, at, revision)
             names = {known[r.external_id].id: r.name for r in rows if r.external_id in known}
             old = {row.id: row.name for row in known.values()}
             for number, name in names.items():
@@ -306,30 +307,36 @@ class Importer:
             ],
         )
         pairs = list(zip(numbers, rows, strict=True))
-        add = store.add_rows
-        add(connection, contacts, [contact_row(n, c, a, at, revision) for n, r in pairs for c, a in r.addresses])
-        add(connection, recipient_tags, [_tag(n, key, value, revision) for n, r in pairs for key, value in sorted(r.tags)])
-        add(connection, group_members, [_member(n, groups[g], revision) for n, r in pairs for g in r.groups])
+        add = store.add_rows  # made while they are written: PostgreSQL works on the first of them meanwhile
+        add(connection, contacts, (contact_row(n, c, Address(*a), at, revision) for n, r in pairs for c, *a in r.addresses))
+        add(connection, recipient_tags, (_tag(n, key, value, revision) for n, r in pairs for key, value in sorted(r.tags)))
+        add(connection, group_members, (_member(n, groups[g], revision) for n, r in pairs for g in r.groups))
 
     def _update(
-        self, connection: Connection, rows: Mapping[int, Row], groups: Mapping[str, int], at: int, revision: int
+        self,
+        connection: Connection,
+        columns: Columns,
+        rows: Mapping[int, Row],
+        groups: Mapping[str, int],
+        at: int,
+        revision: int,
     ) -> set[int]:
         """Brings known people to what their rows say; browsers are left alone. Who changed."""
         ids, changed = list(rows), set[int]()
         if not ids:
             return changed
-        columns = next(iter(rows.values())).columns
-        named = {channel for column, channel in _ADDRESSES.items() if column in columns}
+        named = {channel for _, channel in columns.addresses}
         mine = [c for c in store.contacts_of(connection, ids, revision) if c.channel in named]
         there = {(c.recipient_id, c.channel, c.identity): c.id for c in mine}
-        wanted = {(n, c, a.identity): contact_row(n, c, a, at, revision) for n, r in rows.items() for c, a in r.addresses}
+        given = [(n, channel, Address(*words)) for n, r in rows.items() for channel, *words in r.addresses]
+        wanted = {(n, channel, a.identity): contact_row(n, channel, a, at, revision) for n, channel, a in given}
         changed |= _replace(connection, contacts, there, wanted, revision)
-        keys = {c.removeprefix("tag:") for c in columns if c not in _FIXED}
+        keys = {key for _, key in columns.tags}
         tags = [t for t in store.tags_of(connection, ids, revision) if t.key in keys]
         there_tags = {(t.recipient_id, t.key, t.value): t.id for t in tags}
         wanted_tags = {(n, k, v): _tag(n, k, v, revision) for n, r in rows.items() for k, v in r.tags}
         changed |= _replace(connection, recipient_tags, there_tags, wanted_tags, revision)
-        if "groups" not in columns:
+        if not columns.groups:
             return changed
         members = store.memberships_of(connection, ids, revision)
         there_members = {(m.recipient_id, m.group_id): m.id for m in members}
@@ -355,7 +362,25 @@ class Importer:
         clean_up(self._database)
 
 
-def _header(reader: Any) -> list[str]:
+@contextmanager
+def reading(file: Path) -> Iterator[tuple[Any, Columns]]:
+    """A reader of its rows, after the header. Raises Invalid (no such header)."""
+    with file.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        yield reader, _header(reader)
+
+
+def _keep(file: IO[str], rows: Sequence[Row]) -> None:
+    """One slice, as one line."""
+    if rows:
+        file.write(json.dumps(rows) + "\n")
+
+
+def _kept(line: str) -> list[Row]:
+    return [Row(*words) for words in json.loads(line)]
+
+
+def _header(reader: Any) -> Columns:
     try:
         header = [column.strip().lower() if column.strip().lower() in _FIXED else column.strip() for column in next(reader)]
     except (StopIteration, csv.Error):
@@ -365,7 +390,7 @@ def _header(reader: Any) -> list[str]:
     twice = sorted({c for c in header if header.count(c) > 1})
     if twice or "" in header or any(_fault(c) for c in header):
         raise Invalid(f"Column names must be there and differ; check: {', '.join(twice) or 'an empty or unreadable one'}.")
-    return header
+    return Columns.of(header)
 
 
 def _fault(text: str) -> str | None:
@@ -376,6 +401,13 @@ def _fault(text: str) -> str | None:
     if not text.isascii() and _UNREADABLE.search(text):
         return "is not UTF-8"
     return None
+
+
+def _listed(text: str) -> list[str]:
+    """What stands between semicolons; each once."""
+    if ";" not in text:
+        return [text] if text else []
+    return list(dict.fromkeys(part.strip() for part in text.split(";") if part.strip()))
 
 
 def _tag(recipient: int, key: str, value: str, revision: int) -> dict[str, Any]:

@@ -107,13 +107,13 @@ def add_recipients(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     if is_postgresql(connection):
         numbers = "SELECT nextval(pg_get_serial_sequence('recipients', 'id')) FROM generate_series(1, %s)"
         ids = list(connection.exec_driver_sql(numbers, (len(rows),)).scalars())
-        add_all(connection, recipients, [{"id": number, **row} for number, row in zip(ids, rows, strict=True)])
+        add_all(connection, recipients, ({"id": number, **row} for number, row in zip(ids, rows, strict=True)))
         return ids
     result = connection.execute(insert(recipients).returning(recipients.c.id, sort_by_parameter_order=True), list(rows))
     return [row.id for row in result]
 
 
-def add_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """New contacts, tags or members in one go."""
     add_all(connection, table, rows)
 
