@@ -1,5 +1,7 @@
 """How an alert stands: live counts, reach over time, and who has it and who has not."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +17,11 @@ from broadcaster.store import alerts as store
 from broadcaster.store import batches, deliveries
 from broadcaster.store.database import Database, read_clock
 
-SAMPLED_AT_ONCE: Final = 50
+_YOUNG_MS: Final = 200_000  # older alerts have a sample every 5 s at most
+_LOOK_AT_ALL: Final = 4.5  # s
+_REST: Final = 50  # times as long as the last look took: many alerts are looked at more rarely
+_SAMPLED_AT_ONCE: Final = 500
+_CLOSED_AT_ONCE: Final = 100
 LINK_LIFE_MS: Final = 30 * 86_400_000
 
 
@@ -115,6 +121,9 @@ class Progress:
         self._database = database
         self._channels = channels
         self._secret = secret
+        known = (*channels.live.items(), *channels.sandbox.items())
+        self._final = {name for name, channel in known if not channel.traits.gives_receipts}
+        self._next_look = self._next_look_at_all = 0.0  # ``time.monotonic``
 
     def snapshot(self, uid: str) -> AlertView:
         """The alert as it stands. Raises NotFound."""
@@ -175,34 +184,39 @@ class Progress:
             return store.people_reached(connection, _found(store.by_uid(connection, uid)).id)
 
     def sample(self) -> int:
-        """Takes the samples that are due, and closes alerts with nothing left to do. How many were sampled."""
-        with self._database.glance() as connection:
-            if not store.any_to_sample(connection):
-                return 0
-        # One that is in use is waited for, but alone: nobody must wait for us meanwhile.
-        return self._sample(SAMPLED_AT_ONCE, wait=False) or self._sample(1, wait=True)
+        """Takes the samples that are due, and closes alerts with nothing left to do. Called about every second; how many
+        it found.
 
-    def _sample(self, limit: int, *, wait: bool) -> int:
-        with self._database.write() as connection:
-            taken = store.take_samples(connection, limit=limit, wait=wait)
-            views = dict(zip([alert.id for alert in taken], self._views(connection, taken), strict=True))
+        An alert in which nothing moves costs a look and no writing: young ones each time, all of them now and then.
+        """
+        began = time.monotonic()
+        if began < self._next_look:
+            return 0
+        with self._database.glance() as connection:
             now = read_clock(connection)
-            store.add_samples(
-                connection,
-                [
-                    {
-                        "alert_id": alert, "at": now, "channel": c.name, "targeted": c.targeted,
-                        "accepted": c.counts[State.ACCEPTED] + c.counts[State.DELIVERED],
-                        "delivered": c.counts[State.DELIVERED],
-                    }
-                    for alert, view in views.items()
-                    for c in view.channels
-                ],
-            )  # fmt: skip
-            over = [alert for alert, view in views.items() if _over(view)]
+            since = now - _YOUNG_MS if began < self._next_look_at_all else 0
+            moved = store.moved(connection, now, since=since, limit=_SAMPLED_AT_ONCE)
+            at_rest = store.at_rest(connection, since=since, final=self._final, limit=_CLOSED_AT_ONCE)
+        if moved:
+            with self._database.write() as connection:
+                store.add_samples(connection, moved, read_clock(connection))
+        if at_rest:
+            self._close(at_rest)
+        ended = time.monotonic()
+        self._next_look = ended + _REST * (ended - began)
+        if since == 0:
+            self._next_look_at_all = ended + _LOOK_AT_ALL
+        return len({*moved, *at_rest})
+
+    def _close(self, alerts: Sequence[int]) -> None:
+        with self._database.write() as connection:
+            taken = store.take_open(connection, alerts)
+            views = self._views(connection, taken)
+            over = [alert.id for alert, view in zip(taken, views, strict=True) if _over(view)]
             if over:
+                now = read_clock(connection)
+                store.add_samples(connection, over, now, thinned=False)
                 store.complete(connection, over, now)
-        return len(views)
 
     def _views(self, connection: Connection, alerts: list[Row[Any]]) -> list[AlertView]:
         if not alerts:

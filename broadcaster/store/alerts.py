@@ -1,12 +1,13 @@
 """Alerts, their steps, their idempotency keys and the samples of their reach."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Text, and_, bindparam, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broadcaster.domain.lifecycle import OPEN
 from broadcaster.store.database import is_postgresql, now_ms, now_sql, swiftly
 from broadcaster.store.tables import (
     alert_samples,
@@ -210,33 +211,76 @@ def unplanned_steps(connection: Connection, alert_ids: Sequence[int]) -> dict[in
 # ---- reach over time -----------------------------------------------------------------------------------------------
 
 
-def any_to_sample(connection: Connection) -> bool:
-    """Whether a sample of any alert is due."""
-    return connection.execute(select(alerts.c.id).where(_sample_due(connection)).limit(1)).first() is not None
+#: Alerts in which something has moved since their last sample, and which may have another: every second at first, then at a
+#: two-hundredth of their age (``step``, ms), but once in 5 s: then only are those looked at that are no longer young.
+_MOVED: Final = """
+WITH looked AS (
+  SELECT a.id, CASE WHEN :now - a.created_at < 200000 THEN 1000 WHEN :now - a.created_at < 1000000 THEN 5000
+    ELSE (:now - a.created_at) / 200 END AS step, (SELECT max(s.at) FROM alert_samples s WHERE s.alert_id = a.id) AS last
+  FROM alerts a WHERE a.completed_at IS NULL AND {which}
+), due AS (
+  SELECT * FROM looked WHERE last IS NULL OR :now - last >= step * 9 / 10 OR :thinned = 0
+), stands AS (
+  SELECT b.alert_id, b.channel, sum(b.size) AS targeted, sum(b.n_accepted + b.n_delivered) AS accepted,
+    sum(b.n_delivered) AS delivered
+  FROM batches b JOIN due ON due.id = b.alert_id GROUP BY b.alert_id, b.channel
+), moved AS (
+  SELECT DISTINCT due.id, due.step, due.last FROM due JOIN stands n ON n.alert_id = due.id
+  LEFT JOIN alert_samples s ON s.alert_id = due.id AND s.at = due.last AND s.channel = n.channel
+  WHERE s.alert_id IS NULL OR s.targeted <> n.targeted OR s.accepted <> n.accepted OR s.delivered <> n.delivered
+)"""
+
+_SINCE: Final = "a.created_at > :since"
+_THESE: Final = "a.id IN :ids"
+_FIND_MOVED: Final = text(f"{_MOVED.format(which=_SINCE)} SELECT id FROM moved ORDER BY coalesce(last, 0), id LIMIT :limit")
+#: After a time in which nothing moved, what stood until then comes first: the curve is flat there, and then rises.
+_SAMPLE: Final = text(
+    f"""{_MOVED.format(which=_THESE)}
+INSERT INTO alert_samples (alert_id, at, channel, targeted, accepted, delivered)
+SELECT n.alert_id, :now, n.channel, n.targeted, n.accepted, n.delivered FROM stands n JOIN moved m ON m.id = n.alert_id
+UNION ALL
+SELECT s.alert_id, :now - m.step, s.channel, s.targeted, s.accepted, s.delivered
+FROM alert_samples s JOIN moved m ON s.alert_id = m.id AND s.at = m.last WHERE :now - m.last > 2 * m.step
+ON CONFLICT DO NOTHING"""
+).bindparams(bindparam("ids", expanding=True))
 
 
-def take_samples(connection: Connection, *, limit: int, wait: bool) -> list[Row[Any]]:
-    """Open alerts whose next sample is due, and is this process's to take: nobody can plan or mark anything of them before
-    this transaction ends. ``wait``: also for one in use, a fifth of a second at most (then OperationalError)."""
-    if wait and is_postgresql(connection):
-        connection.exec_driver_sql("SET LOCAL lock_timeout = 200")
-    due = select(alerts.c.id).where(_sample_due(connection)).order_by(alerts.c.sampled_at, alerts.c.id).limit(limit)
-    mine = due.with_for_update(skip_locked=not wait).scalar_subquery()
-    taken = update(alerts).where(alerts.c.id.in_(mine)).values(sampled_at=now_ms(connection))
-    return list(connection.execute(taken.returning(alerts)))
+def moved(connection: Connection, now: int, *, since: int, limit: int) -> list[int]:
+    """Open alerts made after ``since`` that are to be sampled. One statement; it locks nothing."""
+    values = {"now": now, "since": since, "thinned": 1, "limit": limit}
+    return list(connection.execute(_FIND_MOVED, values).scalars())
 
 
-def _sample_due(connection: Connection) -> ColumnElement[bool]:
-    """Every second at first, then at a two-hundredth of the alert's age."""
-    now = now_ms(connection)
-    age, waited = now - alerts.c.created_at, now - alerts.c.sampled_at
-    return and_(alerts.c.completed_at.is_(None), waited >= 900, waited * 200 >= age)
+def add_samples(connection: Connection, ids: Sequence[int], now: int, *, thinned: bool = True) -> None:
+    """Samples of those of these in which something has moved. ``thinned``: where it is time for another.
+
+    Waits for nobody: whoever marks or plans has the alert's row locked, and a foreign key wants less than that.
+    """
+    connection.execute(_SAMPLE, {"ids": ids, "now": now, "thinned": int(thinned)})
 
 
-def add_samples(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        make = postgresql.insert if is_postgresql(connection) else sqlite.insert
-        connection.execute(make(alert_samples).on_conflict_do_nothing(), list(rows))
+_OPEN: Final = " + ".join(f"b.n_{state}" for state in sorted(OPEN))
+_AT_REST: Final = text(
+    f"""
+SELECT a.id FROM alerts a WHERE a.completed_at IS NULL AND {_SINCE}
+  AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.alert_id = a.id AND ({_OPEN} > 0
+    OR (b.n_accepted > 0 AND b.channel NOT IN :final AND a.cancelled_at IS NULL)))
+  AND (a.cancelled_at IS NOT NULL
+    OR NOT EXISTS (SELECT 1 FROM alert_steps s WHERE s.alert_id = a.id AND s.next_at IS NOT NULL))
+ORDER BY a.id LIMIT :limit"""
+).bindparams(bindparam("final", type_=Text, expanding=True))
+
+
+def at_rest(connection: Connection, *, since: int, final: Collection[str], limit: int) -> list[int]:
+    """Open alerts made after ``since`` of which nothing seems left to do; ``final``: channels that give no receipts."""
+    return list(connection.execute(_AT_REST, {"since": since, "final": list(final), "limit": limit}).scalars())
+
+
+def take_open(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Those of these that are open and in nobody's hands: nobody can plan or mark anything of them before this
+    transaction ends."""
+    mine = and_(alerts.c.id.in_(ids), alerts.c.completed_at.is_(None))
+    return list(connection.execute(select(alerts).where(mine).order_by(alerts.c.id).with_for_update(skip_locked=True)))
 
 
 def samples(connection: Connection, alert: int) -> list[Row[Any]]:
