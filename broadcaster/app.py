@@ -58,6 +58,7 @@ def create(settings: Settings | None = None, wiring: Wiring | None = None) -> Fa
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else every request is asked whether it is wanted
     )
     app.state.wiring = wiring
     problems.install(app)

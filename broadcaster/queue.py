@@ -83,8 +83,9 @@ class WakeUps:
         """Whether the last publish failed."""
         return self._down_since is not None
 
-    def plan(self, priority: int) -> None:
-        self._hint(PLAN_TASK, queue_of(priority))
+    def plan(self, priority: int, times: int = 1) -> None:
+        for _ in range(times):
+            self._hint(PLAN_TASK, queue_of(priority))
 
     def deliver(self, priority: int, times: int = 1) -> None:
         for _ in range(times):

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from broadcaster.api.deps import CanReadAlerts, CanSend, Wired
+from broadcaster.api.deps import CanReadAlerts, CanSend, Wired, get_wiring
 from broadcaster.api.problems import responses
 from broadcaster.api.times import optional, rfc3339
 from broadcaster.domain import audience as audiences
@@ -210,15 +210,16 @@ class CancelledAlert(BaseModel):
 )
 async def raise_alert(
     alert: NewAlert,
-    response: Response,
+    request: Request,
     caller: CanSend,
-    wired: Wired,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> AcceptedAlert:
+) -> Response:
     """Answers as soon as the alert is durable. Send an `Idempotency-Key` header, then a repeat is harmless."""
+    wired = get_wiring(request)
     accepted = await asyncio.wrap_future(wired.alerts.hand_in(_draft(alert, wired), caller, idempotency_key))
-    response.headers["Location"] = f"/api/v1/alerts/{accepted.uid}"
-    return AcceptedAlert(id=accepted.uid, created=accepted.created, links=_links(accepted.uid, wired))
+    answer = AcceptedAlert(id=accepted.uid, created=accepted.created, links=_links(accepted.uid, wired))
+    location = {"Location": f"/api/v1/alerts/{accepted.uid}"}
+    return Response(answer.model_dump_json(), 202, location, "application/json")
 
 
 @router.post(

@@ -6,6 +6,7 @@ over after the commit and may be lost.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 _GROUP: Final = 100  # alerts in one transaction
 _RACES: Final = 3
+#: A wake-up makes a process plan and deliver for seconds, whatever waits; one costs about as much as accepting an alert.
+_PER_WAKE_UP: Final = 8
 _KNOWN_AUDIENCES: Final = 1_000
 _SMALL_AUDIENCE: Final = 50  # groups, tags and people that it names
 _SWEEP: Final = 1_000
@@ -225,9 +228,13 @@ class Alerts:
                 again = isinstance(error, IntegrityError) or (lost_a_race(error) and not error.connection_invalidated)
                 if n == _RACES - 1 or not again:
                     raise
+        urgencies = Counter[int]()
         for asked, answer in answers.items():  # it is kept: nothing here may fail, or it would be written again
             if isinstance(answer, Accepted) and answer.created:
-                self.announce(answer.uid, asked.draft, asked.caller.uid)
+                urgencies[PRIORITY[asked.draft.severity]] += 1
+                _log_accepted(answer.uid, asked.draft, asked.caller.uid)
+        for priority, alerts in urgencies.items():
+            self._wake_ups.plan(priority, times=-(-alerts // _PER_WAKE_UP))
         return [answers[asked] for asked in group]
 
     def _write(self, group: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":
@@ -366,9 +373,9 @@ class Alerts:
         return uid
 
     def announce(self, uid: str, draft: Draft, by: str) -> None:
-        """Wakes a worker for an alert that was raised within a transaction, or was accepted."""
+        """Wakes a worker for an alert that was raised within a transaction."""
         self._wake_ups.plan(PRIORITY[draft.severity])
-        log.info("alerts.accepted", alert=uid, severity=draft.severity.value, drill=draft.drill, by=by)
+        _log_accepted(uid, draft, by)
 
     # ---- preview -----------------------------------------------------------------------------------------------
 
@@ -420,6 +427,10 @@ def _warnings(channel: Channel, draft: Draft, seconds: float | None) -> list[str
         minutes = seconds / 60
         out.append(f"{traits.label}: takes {minutes:.0f} min at the sender's rate, longer than the alert is valid.")
     return out
+
+
+def _log_accepted(uid: str, draft: Draft, by: str) -> None:
+    log.info("alerts.accepted", alert=uid, severity=draft.severity.value, drill=draft.drill, by=by)
 
 
 def _fingerprint(draft: Draft) -> bytes:

@@ -38,10 +38,11 @@ class Receipts:
         self._channels = channels
         self._routing = routing
         self._together = Together(self._write_group, most=_GROUP, name="receipts")
-        self._candidates: dict[str, list[Channel]] = defaultdict(list)
+        self._candidates: dict[str, list[tuple[Channel, SendsReceipts]]] = defaultdict(list)
         for channel in channels.all():
             if isinstance(channel, SendsReceipts):
-                self._candidates[channel.traits.name].append(channel)
+                # One object, as both: whether it is a SendsReceipts takes as long to find out as to verify a token.
+                self._candidates[channel.traits.name].append((channel, channel))
 
     async def take(self, channel_name: str, callback: Callback) -> None:
         """Durable when it returns. Raises NotFound for a channel without receipts and Forbidden for a callback that does
@@ -50,10 +51,9 @@ class Receipts:
         if candidates is None:
             raise NotFound(f"The channel {channel_name!r} takes no receipts.")
         refusal = Forbidden("The callback's signature or token does not hold.")
-        for channel in candidates:  # each route has its own secret; two senders of one account share theirs
-            assert isinstance(channel, SendsReceipts)
+        for channel, reader in candidates:  # each route has its own secret; two senders of one account share theirs
             try:
-                receipt = channel.read_receipt(callback)
+                receipt = reader.read_receipt(callback)
                 if receipt is not None:
                     await asyncio.wrap_future(self._together.hand_in(_Verified(receipt, channel)))
             except CallbackRefused:
