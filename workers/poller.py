@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from broadcaster.domain.messages import PRIORITY, Severity
 from broadcaster.services.processes import release_dead_owners
 from broadcaster.store import alerts, batches, monitors, signals
 from broadcaster.store import processes as process_store
@@ -31,7 +30,6 @@ GRACE: Final = 2_000
 WAKE_AGAIN: Final = 5_000  # ms after which a due batch is woken once more
 #: A wake-up makes a process work for seconds, on whatever is most urgent: a few at a time get everybody going.
 WAKE_AT_ONCE: Final = 8
-LOWEST: Final = PRIORITY[Severity.LOW]
 PROBE_SECONDS: Final = 2.0
 SWEPT_AT_ONCE: Final = 2_000
 
@@ -83,7 +81,7 @@ class Poller:
         if wake_ups.down:
             self._probe()
         with runtime.wiring.database.glance() as connection:
-            if not batches.any_work(connection, lowest=LOWEST):
+            if not batches.any_work(connection, lowest=runtime.lowest):  # what is less urgent has pollers of its own
                 return
             urgent = batches.any_work(connection, lowest=0)
         if not wake_ups.down and (urgent or not self._runtime.slot.locked() or time.monotonic() >= self._next_wake):

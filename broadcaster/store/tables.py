@@ -220,6 +220,7 @@ alert_steps = Table(
 )
 Index(
     "ix_alert_steps_due",
+    alert_steps.c.priority,
     alert_steps.c.next_at,
     postgresql_where=text("next_at IS NOT NULL"),
     sqlite_where=text("next_at IS NOT NULL"),

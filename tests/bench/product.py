@@ -176,6 +176,15 @@ class Books:
             row = connection.execute(query, {"uid": uid}).one()
         return {"targeted": int(row[0]), "taken": int(row[1]), "delivered": int(row[2])}
 
+    def all_out(self) -> bool:
+        """Whether no alert has anything that is not yet planned or has not left."""
+        query = sa.text(
+            "SELECT NOT EXISTS (SELECT 1 FROM alert_steps WHERE next_at IS NOT NULL) "
+            "AND NOT EXISTS (SELECT 1 FROM batches WHERE n_queued + n_retrying + n_sending > 0)"
+        )
+        with self._database.read() as connection:
+            return bool(connection.execute(query).scalar_one())
+
     def planned_seconds(self, uid: str) -> float | None:
         """From the alert's row to the end of its planning, by the database's clock."""
         query = sa.text(
