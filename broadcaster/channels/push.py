@@ -56,6 +56,7 @@ PUSH_STATUSES: Final[dict[int, Rejected]] = {
     410: Rejected(Scope.ADDRESS, "410", "The subscription is gone"),
     413: Rejected(Scope.MESSAGE, "413", "The message is too large"),
 }
+BAD_KEYS: Final = Rejected(Scope.ADDRESS, "bad_keys", "The stored subscription's keys are malformed")
 #: A 400, 401 or 403 with one of these concerns one subscription, made under another key: not the channel, and no proof
 #: that the subscription is gone. FCM, Mozilla, Apple, in this order (web-push-libs/web-push#941, web-push-php#429).
 KEY_MISMATCH: Final = ("do not correspond to the credentials", "public key mismatch", "vapidpkhashmismatch")
@@ -167,10 +168,15 @@ class WebPush:
     # Sending
 
     def send(self, message: Message, chunk: Sequence[tuple[Envelope, Content]]) -> AsyncIterator[tuple[AttemptId, Outcome]]:
-        """Encrypts the chunk, then posts it: 1.2 times the speed of encrypting each in turn (FACTS)."""
-        return dispatch([(to, self._prepare(message, to, content)) for to, content in chunk], self._post, limiter=_host)
+        """Encrypts the chunk, then posts it: 1.2 times the speed of encrypting each in turn (FACTS).
 
-    def _prepare(self, message: Message, to: Envelope, content: Content) -> "_Request | Rejected | Exception":
+        All is made ready before anything is encrypted: the tables of the curve and the interpreter drive each other out of
+        the processor's caches, which made a request's preparation an eighth dearer.
+        """
+        ready = [(to, self._prepare(message, to, content)) for to, content in chunk]
+        return dispatch([(to, _sealed(request)) for to, request in ready], self._post, limiter=_host)
+
+    def _prepare(self, message: Message, to: Envelope, content: Content) -> "_Prepared":
         """A fault here concerns one envelope only, so it is carried to where outcomes are made."""
         try:
             return self._request(message, to, content)
@@ -178,6 +184,7 @@ class WebPush:
             return error
 
     def _request(self, message: Message, to: Envelope, content: Content) -> "_Request | Rejected":
+        """The request, but for its encryption."""
         payload = content.payload
         if not isinstance(payload, bytes):
             raise TypeError("content was not rendered by this channel")
@@ -187,11 +194,11 @@ class WebPush:
         try:
             subscription = json.loads(to.address)
             target = self._target(subscription["endpoint"])
-            body = _encrypt(subscription["keys"], payload)
+            recipient = _Recipient(subscription["keys"])
         except InvalidAddress as refused:
             return Rejected(Scope.ADDRESS, "endpoint_refused", str(refused))
-        except (ValueError, LookupError, TypeError, WebPushException):  # what pywebpush raises for malformed keys
-            return Rejected(Scope.ADDRESS, "bad_keys", "The stored subscription's keys are malformed")
+        except (ValueError, LookupError, TypeError):
+            return BAD_KEYS
         headers = {
             "Authorization": self._authorization(target, now),
             "Content-Encoding": "aes128gcm",
@@ -200,7 +207,7 @@ class WebPush:
             "Urgency": URGENCY[message.severity],
             "Topic": topic(message.alert, subscription["endpoint"]),
         }
-        return _Request(target, headers, body)
+        return _Request(target, headers, recipient, payload)
 
     def _target(self, raw: str) -> URL:
         if self._config.simulate_origin:
@@ -208,7 +215,7 @@ class WebPush:
             return URL(f"{self._config.simulate_origin.rstrip('/')}/push/simulated/{name}", encoded=True)
         return endpoint(raw, self._config.allowed)  # again: the allow-list may have changed since it was stored
 
-    async def _post(self, _: Envelope, request: "_Request | Rejected | Exception") -> Outcome:
+    async def _post(self, _: Envelope, request: "_Prepared") -> Outcome:
         if isinstance(request, Rejected):
             return request
         if isinstance(request, Exception):
@@ -259,11 +266,29 @@ class WebPush:
                 raise CallbackRefused("The receipt's event is not known")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
+    """``body`` is the plaintext, until it is sealed for ``recipient``."""
+
     target: URL
     headers: dict[str, str]
+    recipient: "_Recipient"
     body: bytes
+
+
+_Prepared = _Request | Rejected | Exception
+
+
+def _sealed(request: _Prepared) -> _Prepared:
+    """Encrypted (RFC 8291), with a fresh key for every message."""
+    if isinstance(request, _Request):
+        try:
+            request.body = request.recipient.encode(request.body, "aes128gcm")["body"]
+        except (ValueError, LookupError, TypeError, WebPushException):  # what pywebpush raises for malformed keys
+            return BAD_KEYS
+        except Exception as error:  # noqa: BLE001 # as in ``_prepare``
+            return error
+    return request
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:
@@ -324,20 +349,14 @@ def _public(vapid: Any) -> str:
 
 
 class _Recipient(WebPusher):  # type: ignore[misc]
-    """A subscription's keys, read and checked once. WebPusher would copy the subscription and check it in its own way,
-    which lets keys of the wrong length through (FACTS)."""
+    """A subscription's keys, read and checked once; raises ValueError and the like. WebPusher would copy the subscription
+    and check it in its own way, which lets keys of the wrong length through (FACTS)."""
 
     def __init__(self, keys: Any) -> None:
         self.verbose = False
         self.receiver_key, self.auth_key = _bytes(keys["p256dh"]), _bytes(keys["auth"])
         if len(self.auth_key) != 16 or len(self.receiver_key) != 65:
             raise ValueError("keys of the wrong length")
-
-
-def _encrypt(keys: Any, payload: bytes) -> bytes:
-    """RFC 8291, with a fresh key for every message. Raises ValueError and the like for malformed keys."""
-    body: bytes = _Recipient(keys).encode(payload, "aes128gcm")["body"]
-    return body
 
 
 def _payload(message: Message, title: str, body: str, link: str, receipt: str, reference: str) -> bytes:
@@ -387,7 +406,7 @@ def _shortened(body: str, room: int) -> str:
     return body[:low].rstrip() + "…" if low else ""
 
 
-def _host(request: "_Request | Rejected | Exception") -> str:
+def _host(request: _Prepared) -> str:
     return (request.target.host or "") if isinstance(request, _Request) else "none"
 
 

@@ -38,10 +38,13 @@ ORDER BY b.id
 """
 
 _BELONGS: Final = """
-SELECT a.uid, d.id, 'it is of step ' || d.step || ' and stands in batch ' || d.batch_id || ', which is of '
-       || CASE WHEN b.alert_id = d.alert_id THEN 'step ' || b.step ELSE 'another alert' END
-FROM deliveries d JOIN alerts a ON a.id = d.alert_id LEFT JOIN batches b ON b.id = d.batch_id
-WHERE d.id BETWEEN :first AND :last AND (b.id IS NULL OR b.alert_id <> d.alert_id OR b.step <> d.step) {alert}
+SELECT a.uid, d.id, CASE WHEN a.id IS NULL THEN 'it is of alert ' || d.alert_id || ', which is not there'
+       ELSE 'it is of step ' || d.step || ' and stands in batch ' || d.batch_id || ', which is '
+         || CASE WHEN b.id IS NULL THEN 'not there' WHEN b.alert_id = d.alert_id THEN 'of step ' || b.step
+                 ELSE 'of another alert' END END
+FROM deliveries d LEFT JOIN alerts a ON a.id = d.alert_id LEFT JOIN batches b ON b.id = d.batch_id
+WHERE d.id BETWEEN :first AND :last
+  AND (a.id IS NULL OR b.id IS NULL OR b.alert_id <> d.alert_id OR b.step <> d.step) {alert}
 ORDER BY d.id
 """
 

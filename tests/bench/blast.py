@@ -73,22 +73,26 @@ async def push(origin: str, pool: Pool, numbers: Sequence[int], go: Callable[[],
     addresses = [pool.subscription(origin, n)[0] for n in numbers]
     async with aiohttp.ClientSession(connector=_connector(), cookie_jar=aiohttp.DummyCookieJar()) as session:
 
-        def prepare(address: str) -> tuple[URL, bytes, dict[str, str]]:
-            stored = json.loads(address)
-            keys, url = stored["keys"], stored["endpoint"]
-            body = encrypt(_bytes(keys["p256dh"]), _bytes(keys["auth"]), PAYLOAD)
+        def address(stored: str) -> tuple[URL, tuple[bytes, bytes], dict[str, str]]:
+            read = json.loads(stored)
+            url = read["endpoint"]
             topic = base64.urlsafe_b64encode(hashlib.sha256(url.encode()).digest()[:24]).decode()
-            return URL(url, encoded=True), body, {**constant, "Topic": topic}
+            keys = _bytes(read["keys"]["p256dh"]), _bytes(read["keys"]["auth"])
+            return URL(url, encoded=True), keys, {**constant, "Topic": topic}
+
+        def prepare(chunk: Sequence[str]) -> Sequence[tuple[URL, bytes, dict[str, str]]]:
+            ready = [address(stored) for stored in chunk]  # encryption by itself: processor caches
+            return [(url, encrypt(*keys, PAYLOAD), headers) for url, keys, headers in ready]
 
         async def post(request: tuple[URL, bytes, dict[str, str]]) -> int:
             url, body, headers = request
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 return response.status
 
-        await _all([prepare(address) for address in addresses[:WARM_UP]], post)
+        await _all(prepare(addresses[:WARM_UP]), post)
         began = _begin(go)
         for start in range(0, len(addresses), CHUNK):
-            await _all([prepare(address) for address in addresses[start : start + CHUNK]], post)
+            await _all(prepare(addresses[start : start + CHUNK]), post)
         return time.monotonic() - began
 
 

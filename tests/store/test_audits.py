@@ -26,6 +26,8 @@ BROKEN = [
     ("targeted", "UPDATE batches SET n_accepted = n_accepted - 1, n_failed = n_failed + 1", "failed: 1, rows: 0"),
     ("targeted", "UPDATE batches SET size = size + 1, n_queued = n_queued + 1", "holds 7 in its books"),
     ("targeted", "UPDATE deliveries SET step = 1 WHERE id = {id}", "it is of step 1 and stands in batch"),
+    ("targeted", "UPDATE deliveries SET batch_id = 99999 WHERE id = {id}", "stands in batch 99999, which is not there"),
+    ("targeted", "UPDATE deliveries SET alert_id = 99999 WHERE id = {id}", "is of alert 99999, which is not there"),
     ("transition", "UPDATE delivery_events SET new = 'expired' WHERE delivery_id = {id} AND new = 'accepted'",
      "goes from sending to expired"),
     ("chain", "UPDATE deliveries SET state = 'delivered' WHERE id = {id}", "leads to accepted, but it stands at delivered"),

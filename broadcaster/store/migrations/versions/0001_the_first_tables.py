@@ -368,8 +368,6 @@ def upgrade() -> None:
             "state IN ('queued', 'sending', 'retrying', 'uncertain', 'accepted', 'delivered', 'failed', 'skipped', 'cancelled', 'expired', 'unconfirmed')",
             name=op.f("ck_deliveries_state"),
         ),
-        sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_deliveries_alert_id")),
-        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_deliveries_batch_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
         sa.UniqueConstraint("alert_id", "contact_id", "step", name=op.f("uq_deliveries_alert_id_contact_id_step")),
     )
