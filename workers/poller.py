@@ -73,7 +73,7 @@ class Poller:
             for chore in (self._sample, self._expire, self._forget):
                 try:
                     chore()
-                except UNAVAILABLE as error:  # an alert that is in use all the time, or the database: next second
+                except UNAVAILABLE as error:  # the database: next second
                     log.info("poller.chore_put_off", chore=chore.__name__, error=type(error).__name__)
                 except Exception as error:  # noqa: BLE001 - whatever it is, what waits is more urgent
                     log.error("poller.chore_failed", chore=chore.__name__, error=type(error).__name__, exc_info=error)

@@ -144,8 +144,10 @@ def _plain_mobiles(region: str, allow_drama: bool) -> "re.Pattern[str]":
     lengths = "|".join(rf"\d{{{n}}}" for n in known.mobile.possible_length)
     mobile = rf"(?=(?:{lengths})\Z)(?=(?:{known.general_desc.national_number_pattern})\Z)(?!(?:{others or '(?!)'})\Z)"
     mobile += rf"(?:{known.mobile.national_number_pattern})"
+    # A prefix that says more than "a call within the country" (Colombia's, of its carriers) is the library's to take off.
+    prefix = rf"(?:\+{code}|0)" if known.national_prefix_for_parsing in (None, "0") else rf"\+{code}"
     drama = r"|77009\d{5}" if allow_drama and region == "GB" else ""
-    return re.compile(rf"(?:\+{code}|0)((?!{known.national_prefix_for_parsing or '0'})(?:{mobile}{drama}))", re.ASCII)
+    return re.compile(rf"{prefix}((?!{known.national_prefix_for_parsing or '0'})(?:{mobile}{drama}))", re.ASCII)
 
 
 def _is_drama(number: str) -> bool:

@@ -233,8 +233,8 @@ class Alerts:
             if isinstance(answer, Accepted) and answer.created:
                 urgencies[PRIORITY[asked.draft.severity]] += 1
                 _log_accepted(answer.uid, asked.draft, asked.caller.uid)
-        for priority, alerts in urgencies.items():
-            self._wake_ups.plan(priority, times=-(-alerts // _PER_WAKE_UP))
+        for priority, alerts in sorted(urgencies.items()):  # no critical one waits for the provider's answer to another
+            self._wake_ups.plan(priority, times=alerts if priority == 0 else -(-alerts // _PER_WAKE_UP))
         return [answers[asked] for asked in group]
 
     def _write(self, group: "Sequence[_Asked]") -> "dict[_Asked, Accepted | Exception]":

@@ -24,7 +24,7 @@ LEASE_MS: Final = 15_000
 BATCH: Final = 500
 #: Where many more follow: two chunks, so that the second is marked and the books of the first are written while one flies.
 #: The last slice, which all processes share out among them, keeps to the smaller ones.
-LONG_BATCH: Final = 1_000
+LONG_BATCH: Final = {"sqlite": 500, "postgresql": 1_000}
 BATCH_SECONDS: Final = 5.0
 WAKE_AT_ONCE: Final = 4  # per slice: each wake-up makes a process work for seconds, and slice follows slice
 #: People per transaction. SQLite's one write lock is held for 20 ms at most; PostgreSQL gains from larger slices.
@@ -105,7 +105,7 @@ class Planner:
         last = len(people) < SLICE[connection.dialect.name]
         planned = reachable = 0
         if people:
-            most = BATCH if last else LONG_BATCH
+            most = BATCH if last else LONG_BATCH[connection.dialect.name]
             written = [self._write(connection, alert, step.step, people, name, most) for name in names]
             planned = sum(part.batches for part in written)
             counted = written[0].people if len(written) == 1 else None

@@ -19,7 +19,8 @@ from broadcaster.store.database import Database, read_clock
 
 _YOUNG_MS: Final = 200_000  # older alerts have a sample every 5 s at most
 _LOOK_AT_ALL: Final = 4.5  # s
-_REST: Final = 50  # times as long as the last look took: many alerts are looked at more rarely
+_REST: Final = 50  # times as long as the last look took: many alerts are looked at more rarely,
+_LONGEST_REST: Final = 5.0  # s, also after a look that had to wait for others
 _SAMPLED_AT_ONCE: Final = 500
 _CLOSED_AT_ONCE: Final = 100
 LINK_LIFE_MS: Final = 30 * 86_400_000
@@ -197,15 +198,16 @@ class Progress:
             since = now - _YOUNG_MS if began < self._next_look_at_all else 0
             moved = store.moved(connection, now, since=since, limit=_SAMPLED_AT_ONCE)
             at_rest = store.at_rest(connection, since=since, final=self._final, limit=_CLOSED_AT_ONCE)
+        ended = time.monotonic()
+        if len(at_rest) < _CLOSED_AT_ONCE:  # else there are more
+            self._next_look = ended + min(_LONGEST_REST, _REST * (ended - began))
+        if since == 0:
+            self._next_look_at_all = ended + _LOOK_AT_ALL
         if moved:
             with self._database.write() as connection:
                 store.add_samples(connection, moved, read_clock(connection))
         if at_rest:
             self._close(at_rest)
-        ended = time.monotonic()
-        self._next_look = ended + _REST * (ended - began)
-        if since == 0:
-            self._next_look_at_all = ended + _LOOK_AT_ALL
         return len({*moved, *at_rest})
 
     def _close(self, alerts: Sequence[int]) -> None:

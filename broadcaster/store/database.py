@@ -138,19 +138,22 @@ def swiftly(connection: Connection, sql: str, values: Sequence[Any] | Mapping[st
         sql = sql.replace("?", "%s")
     elif not connection.in_transaction():
         connection.begin()
-    cursor = driver.cursor()
+    cursor = None
     try:
+        cursor = driver.cursor()
         cursor.execute(sql, values)
         return cursor.fetchall()
     except dialect.loaded_dbapi.Error as error:
         lost = dialect.is_disconnect(error, driver.dbapi_connection, cursor)
         if lost:
             connection.invalidate(error)
+            connection.engine.dispose()  # the others of the pool, which have rested: they are most likely dead too
         raise DBAPIError.instance(
             sql, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, connection_invalidated=lost, dialect=dialect
         ) from error
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
 
 
 def is_postgresql(connection: Connection) -> bool:

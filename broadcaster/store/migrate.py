@@ -42,7 +42,8 @@ def _config() -> Config:
 def _is_behind(connection: Connection) -> bool:
     """A revision that this version does not know is a newer one's: in a rolling deploy both work side by side.
 
-    So migrations only ever add what the version before can leave alone (columns with defaults, tables).
+    So migrations only ever make what the version before can work with: columns with defaults, tables, other indexes, less
+    that is checked.
     """
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     current = _current(connection)

@@ -191,7 +191,7 @@ alerts = Table(
     Column("cancelled_at", BigInteger),
     Column("cancelled_by", Text),
     Column("completed_at", BigInteger, comment="when nothing was left to do, except late evidence"),
-    Column("sampled_at", BigInteger, nullable=False, server_default="0"),
+    Column("sampled_at", BigInteger, nullable=False, server_default="0"),  # unused: for processes older than revision 0005
 )
 
 alert_steps = Table(

@@ -40,7 +40,7 @@ def numbers_of(code: int, digits: int) -> Iterator[str]:
         yield f"{lot.choice([f'+{code}', f'+{code} ', '0'])}{beginning:04d} {rest}"
 
 
-@pytest.mark.parametrize(("region", "digits"), [("GB", 10), ("DE", 11), ("FR", 9), ("JE", 10), ("US", 10)])
+@pytest.mark.parametrize(("region", "digits"), [("GB", 10), ("DE", 11), ("FR", 9), ("JE", 10), ("US", 10), ("CO", 10)])
 def test_every_beginning_is_read_as_the_library_reads_it(region: str, digits: int) -> None:
     numbers = Numbers(region, allow_drama=False)
     code = phonenumbers.country_code_for_region(region)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -21,11 +23,13 @@ from broadcaster.domain.channel import Callback
 from broadcaster.domain.errors import Invalid, KeyReused, Unavailable
 from broadcaster.domain.messages import Severity
 from broadcaster.domain.outcomes import Accepted, Deferred
+from broadcaster.services import progress as progress_module
 from broadcaster.services import together
 from broadcaster.services.alerts import Draft, Step, steps_of
 from broadcaster.services.directory import Directory, Person
 from broadcaster.services.progress import Progress
 from broadcaster.services.together import Together
+from broadcaster.store import alerts as alert_store
 from broadcaster.store.copying import add_all
 from broadcaster.store.database import UNAVAILABLE
 from broadcaster.store.tables import recipients
@@ -119,6 +123,18 @@ def test_a_chunk_that_was_marked_in_two_steps_of_which_one_is_not_answered_is_re
         engine.clock.turn(60)
         run_through(engine)
     assert [tuple(r) for r in engine.rows("SELECT state FROM deliveries")] == [("accepted",)] * 2
+
+
+def test_each_critical_alert_of_a_group_wakes_somebody_and_first(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process takes alert after alert, each to its provider's answer: no critical one waits for that of another."""
+    woken: list[tuple[int, int]] = []
+    monkeypatch.setattr(engine.wake_ups, "plan", lambda priority, times=1: woken.append((priority, times)))
+    with nothing_is_written(engine):
+        wanted = [Severity.HIGH] * 9 + [Severity.CRITICAL] * 3
+        futures = [engine.alerts.hand_in(replace(draft(str(n)), severity=s), engine.caller) for n, s in enumerate(wanted)]
+    assert all(f.result(timeout=10).created for f in futures)
+    assert woken[-2:] == [(0, 3), (1, woken[-1][1])]
+    assert sum(times for priority, times in woken if priority == 1) < 9
 
 
 def test_an_alert_is_kept_once_although_nobody_can_be_woken(engine: Engine) -> None:
@@ -417,6 +433,35 @@ def test_an_old_alert_has_few_points_but_is_completed_at_the_next_look(engine: E
     assert progress.sample() == 1
     assert _points(engine) == [(3_600, 1, 0), (3_605, 0, 0)]  # its last word is kept, although it is not yet time for it
     assert engine.rows("SELECT completed_at IS NOT NULL FROM alerts")[0][0]
+
+
+def test_a_look_that_had_to_wait_is_followed_by_the_next_within_seconds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Progress(engine.database, engine.channels, b"s" * 32)
+    now = [100.0]
+    look = alert_store.moved
+
+    def slow(*args: Any, **kwargs: Any) -> list[int]:
+        now[0] += 10.0
+        return look(*args, **kwargs)
+
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(alert_store, "moved", slow)
+    progress.sample()
+    a_message_was_taken(engine)
+    assert progress.sample() == 0
+    now[0] += 5.0
+    assert progress.sample() == 1
+
+
+def test_many_that_are_done_are_closed_without_a_rest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_CLOSED_AT_ONCE", 2)
+    progress = Progress(engine.database, engine.channels, b"s" * 32)
+    for n in range(5):
+        engine.alerts.accept(draft(str(n)), engine.caller)
+    engine.write("UPDATE alerts SET cancelled_at = 1")
+    assert [progress.sample() for _ in range(3)] == [2, 2, 1]
 
 
 def test_sampling_waits_for_nobody_who_marks(engine: Engine) -> None:

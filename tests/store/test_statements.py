@@ -60,11 +60,15 @@ def test_its_errors_are_those_that_callers_know_and_quote_nobody(database: Datab
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_connection_that_died_is_not_used_again(database: Database) -> None:
+    """Nor is any other that rests beside it: a server that was started again has ended all."""
+
     def dies() -> None:
         with database.write() as connection:
-            mine = swiftly(connection, "SELECT pg_backend_pid()")[0][0]
+            with database.write() as beside:
+                both = [swiftly(c, "SELECT pg_backend_pid()")[0][0] for c in (connection, beside)]
             with database.once() as other:
-                swiftly(other, "SELECT pg_terminate_backend(?, 5000)", (mine,))
+                for backend in both:
+                    swiftly(other, "SELECT pg_terminate_backend(?, 5000)", (backend,))
             swiftly(connection, "SELECT 1")
 
     with pytest.raises(OperationalError) as died:
