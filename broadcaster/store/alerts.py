@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Text, and_, bindparam, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Row, Text, and_, bindparam, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broadcaster.domain.lifecycle import OPEN
@@ -29,13 +29,20 @@ class StepClaim:
 
 
 def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """New alerts; their ids in the order of ``rows``."""
-    result = connection.execute(insert(alerts).returning(alerts.c.id, sort_by_parameter_order=True), list(rows))
-    return [row.id for row in result]
+    """New alerts; their ids in the order of ``rows``, all of which give the same columns."""
+    ids = dict(_insert(connection, "alerts", rows, "uid, id"))
+    return [ids[row["uid"]] for row in rows]
 
 
 def add_steps(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    connection.execute(insert(alert_steps), list(rows))
+    """New steps; all of ``rows`` give the same columns."""
+    _insert(connection, "alert_steps", rows, "1")
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]], returning: str) -> Sequence[Any]:
+    columns, marks = ", ".join(rows[0]), f"({', '.join('?' * len(rows[0]))})"
+    sql = f"INSERT INTO {table} ({columns}) VALUES {', '.join([marks] * len(rows))} RETURNING {returning}"
+    return swiftly(connection, sql, [value for row in rows for value in row.values()])
 
 
 def by_uid(connection: Connection, uid: str) -> Row[Any] | None:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
-from broadcaster.store.database import now_ms
+from broadcaster.store.database import now_sql, swiftly
 from broadcaster.store.tables import directory
 
 
@@ -13,8 +13,8 @@ def valid(table: Table, revision: int) -> ColumnElement[bool]:
 
 def current_and_clock(connection: Connection) -> tuple[int, int]:
     """The directory's revision now, and the database's clock (ms since the epoch)."""
-    row = connection.execute(select(directory.c.revision, now_ms(connection))).one()
-    return int(row[0]), int(row[1])
+    [(revision, now)] = swiftly(connection, f"SELECT revision, {now_sql(connection)} FROM directory")
+    return int(revision), int(now)
 
 
 def current(connection: Connection) -> int:
