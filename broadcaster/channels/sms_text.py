@@ -36,7 +36,7 @@ class Numbers:
         except phonenumbers.NumberParseException:
             raise InvalidAddress("This is not a telephone number") from None
         text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        if self._allow_drama and _is_drama(text):
+        if self._allow_drama and _is_drama(text) and not number.extension:
             return _address(text)
         kind = phonenumbers.number_type(number)  # unknown where it is not valid; ``is_valid_number`` would do it all again
         if number.extension or kind == PhoneNumberType.UNKNOWN:

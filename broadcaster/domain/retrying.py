@@ -38,6 +38,15 @@ def backoff(attempt: int, jitter: float) -> float | None:
     return BACKOFF[attempt - 1] * (0.8 + 0.4 * jitter)
 
 
+def absence_wait(tries: int, jitter: float) -> float:
+    """Wait after a message was found to be absent, ``tries`` attempts having been spent before: none at first.
+
+    Then longer and longer: where answers are lost and the provider's list is behind for longer than we wait, each attempt
+    makes one message more.
+    """
+    return 0.0 if tries == 0 else BACKOFF[min(tries, len(BACKOFF) - 1)] * (0.8 + 0.4 * jitter)
+
+
 def lookup_wait(lookups: int, *, critical: bool) -> float:
     """Seconds from the attempt's marking until look-up number ``lookups`` (0-based)."""
     waits = CRITICAL_LOOKUPS if critical else LOOKUPS

@@ -427,6 +427,7 @@ class Deliverer:
             paced=max(answer.delays) > OVERLAP,
             turns_end=start + max(answer.delays),
             refused=standings.of(channel.route).refusals > 0,
+            again=frozenset() if choice.probe else frozenset(r.id for r in rows if r.failed_on(channel.route)),
         )
 
     def _others_wait(self, run: _Run, standings: Standings) -> bool:
@@ -569,7 +570,7 @@ class Deliverer:
     def _commit(self, flight: Flight, alert: Row[Any], group: Sequence[Result]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
         channel = flight.channel
-        self._routing.saw(channel.route, [outcome for _, outcome in group])
+        self._routing.saw(channel.route, [outcome for _, outcome in group], again=[a[0] in flight.again for a, _ in group])
         group = [(attempt, _plain(outcome)) for attempt, outcome in group]
         taken = [(*attempt, o.provider_id, o.cost) for attempt, o in group if isinstance(o, Accepted)]
         moved: set[int] = set()

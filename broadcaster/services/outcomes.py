@@ -121,7 +121,10 @@ def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | 
         case Absent():
             late_enough = ctx.now - sent_at >= int(retrying.certain_after(critical=ctx.critical) * 1000)
             if row.absences + 1 >= retrying.ABSENCES_NEEDED and late_enough:
-                return _again(row, ctx.now, "absent", "looked up twice, not at the provider", spent=True)
+                wait = retrying.absence_wait(row.tries, ctx.jitter)
+                avoid = _avoiding(row) if row.tries and _others(row, ctx) else _KEEP  # not again and again in vain
+                due = max(ctx.now, min(ctx.now + int(wait * 1000), ctx.expires_at))
+                return _again(row, due, "absent", "looked up twice, not at the provider", spent=True, avoid=avoid)
             return _look_again(row, ctx, absences=row.absences + 1)
         case Unknown():
             return _look_again(row, ctx, absences=row.absences)

@@ -20,7 +20,7 @@ from broadcaster.store.database import UNAVAILABLE, Database, is_postgresql
 
 log = structlog.get_logger(__name__)
 
-LEASE_MS: Final = 15_000
+LEASE_MS: Final = {True: 5_000, False: 15_000}  # critical, other
 BATCH: Final = 500
 #: Where many more follow: two chunks, so that the second is marked and the books of the first are written while one flies.
 #: The last slice, which all processes share out among them, keeps to the smaller ones.
@@ -59,9 +59,10 @@ class Planner:
             with self._database.read() as connection:
                 if not store.any_step_due(connection):
                     return False
+        leases = (LEASE_MS[True], LEASE_MS[False])
         try:
             with self._database.write() as connection:
-                step = store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+                step = store.claim_step(connection, self._owner, leases=leases, lowest=lowest, grace=grace)
                 if step is None:
                     return False
                 claim = store.StepClaim(step.alert_id, step.step, step.fence)
@@ -70,7 +71,7 @@ class Planner:
             raise
         except Exception:  # what cannot be planned must not stand before everything else: it waits for a lease
             with self._database.write() as connection:
-                store.claim_step(connection, self._owner, lease=LEASE_MS, lowest=lowest, grace=grace)
+                store.claim_step(connection, self._owner, leases=leases, lowest=lowest, grace=grace)
             raise
         while self._tell(planned):
             if not go_on():
@@ -115,7 +116,7 @@ class Planner:
             connection,
             claim,
             self._owner,
-            LEASE_MS,
+            LEASE_MS[alert.priority == 0],
             people=told_of,
             unreachable=step.unreachable + len(people) - reachable,
             cursor=people[-1] if people else step.cursor,

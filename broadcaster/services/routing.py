@@ -147,16 +147,20 @@ class Routing:
 
     # ---- what was seen of them ---------------------------------------------------------------------------------
 
-    def saw(self, route: str, outcomes: Sequence[Outcome]) -> None:
-        """Counts answers to requests."""
+    def saw(self, route: str, outcomes: Sequence[Outcome], again: Sequence[bool]) -> None:
+        """Counts answers to requests. ``again``: which of these were for deliveries that it had failed before.
+
+        Such a failure says nothing new of the route: two numbers at which a supplier chokes, tried again and again, must not
+        close it for everybody.
+        """
         if route not in self._watched:
             return
         good = bad = 0
-        for outcome in outcomes:
+        for outcome, before in zip(outcomes, again, strict=True):
             match outcome:
                 case Accepted() | Rejected(Scope.ADDRESS | Scope.MESSAGE):
                     good += 1
-                case Deferred(code) | Ambiguous(code) if code not in OURS:
+                case Deferred(code) | Ambiguous(code) if code not in OURS and not before:
                     bad += 1
                 case _:
                     pass  # throttled, or refused altogether: pauses see to these

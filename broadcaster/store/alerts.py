@@ -107,7 +107,8 @@ def remembered_requests(connection: Connection, keys: Sequence[tuple[int, str]])
 # ---- planning ------------------------------------------------------------------------------------------------------
 
 _CLAIM_STEP: Final = """
-UPDATE alert_steps SET owner = {mark}, lease_until = {now} + {lease}, fence = fence + 1
+UPDATE alert_steps SET owner = {mark}, fence = fence + 1,
+  lease_until = {now} + CASE WHEN priority = 0 THEN {critical} ELSE {other} END
 WHERE (alert_id, step) IN (
   SELECT alert_id, step FROM alert_steps
   WHERE next_at <= {now} - {grace} AND woken_at <= {now} - {grace} AND lease_until <= {now} AND priority <= {lowest}
@@ -116,12 +117,14 @@ RETURNING {columns}
 """
 
 
-def claim_step(connection: Connection, owner: str, *, lease: int, lowest: int, grace: int) -> Row[Any] | None:
-    """The most urgent step whose planning is due and free, now leased to ``owner``."""
+def claim_step(connection: Connection, owner: str, *, leases: tuple[int, int], lowest: int, grace: int) -> Row[Any] | None:
+    """The most urgent step whose planning is due and free, now leased to ``owner``. ``leases``: ms for a critical one, and
+    for any other."""
     sql = _CLAIM_STEP.format(
         now=now_sql(connection),
         mark="%s" if is_postgresql(connection) else "?",
-        lease=int(lease),
+        critical=int(leases[0]),
+        other=int(leases[1]),
         grace=int(grace),
         lowest=int(lowest),
         lock="FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else "",

@@ -70,7 +70,8 @@ class Change:
 
 
 class Ready(NamedTuple):
-    """A delivery that may leave now, and no more of it than sending takes. ``usable``: its address was not disabled."""
+    """A delivery that may leave now, and no more of it than sending takes. ``usable``: its address was not disabled;
+    ``route``: of its last attempt."""
 
     id: int
     contact_id: int
@@ -79,6 +80,12 @@ class Ready(NamedTuple):
     avoid: str | None
     address: str
     usable: bool
+    tries: int
+    route: str | None
+
+    def failed_on(self, route: str) -> bool:
+        """Whether an attempt was spent in vain there."""
+        return self.tries > 0 and route in {self.route, *(self.avoid or "").split(",")}
 
 
 _COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
@@ -116,7 +123,7 @@ def disabled(connection: Connection, contact_ids: Sequence[int]) -> set[int]:
 
 
 _READY: Final = """
-SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL
+SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL, d.tries, d.route
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id
 WHERE d.batch_id = ? AND d.state IN ('queued', 'retrying', 'accepted', 'uncertain') AND d.next_at <= ? ORDER BY d.id
 """

@@ -60,5 +60,10 @@ def test_drama_numbers_are_taken_where_they_are_allowed(raw: str) -> None:
     assert taken(Numbers("GB", allow_drama=True), raw) == "+447700912345"
 
 
+@pytest.mark.parametrize("allow_drama", [True, False])
+def test_an_extension_is_nobody_s_mobile(allow_drama: bool) -> None:
+    assert taken(Numbers("GB", allow_drama=allow_drama), "07700 900123 ext 5") is None
+
+
 def test_a_number_among_too_many_blanks_is_refused() -> None:
     assert taken(PLAIN, "+447400" + " " * 300 + "123456") is None

@@ -6,7 +6,7 @@ import pytest
 
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.messages import Envelope, Severity
-from broadcaster.domain.outcomes import Absent, Accepted, Outcome, Unknown
+from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Outcome, Unknown
 from broadcaster.services.directory import Directory, Person
 from broadcaster.store import batches, deliveries
 from broadcaster.store.database import UNAVAILABLE
@@ -41,6 +41,26 @@ def test_when_long_trouble_at_the_look_ups_is_over_it_leaves_within_a_minute_or_
         a_neighbour_looks(engine)
     assert len(handed_over) == 1
     assert handed_over[0] - over <= 75
+
+
+def test_where_answers_are_lost_and_the_list_stays_behind_the_repeats_become_rare(engine: Engine) -> None:
+    engine.connect(TRAITS)
+    began, sent = engine.clock.boottime(), list[float]()
+
+    def decide(route: str, to: Envelope) -> Outcome:
+        sent.append(engine.clock.boottime() - began)
+        return Ambiguous("disconnected", "the answer was lost")
+
+    engine.providers[0].decide = decide
+    engine.providers[0].find = lambda route, to: Absent()
+    engine.alert(Severity.CRITICAL, expires_in=4 * 3600)
+    engine.planner.run_one(lowest=3)
+    for _ in range(1_500):
+        a_neighbour_looks(engine)
+        engine.clock.turn(1 if len(sent) < 5 else 10)
+    assert len([at for at in sent if at < 60]) <= 4
+    assert 8 <= len(sent) <= 16  # and yet it is tried to the end of its time
+    assert sent[1] < 13  # the first time at once
 
 
 def a_sender_died(engine: Engine, severity: Severity) -> list[float]:

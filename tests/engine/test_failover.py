@@ -249,6 +249,29 @@ def test_a_message_in_doubt_stays_on_its_route_until_it_is_known_to_be_absent(wa
     assert (ward.first.taken.total(), ward.second.taken.total()) == (1, 0)
 
 
+def test_what_is_absent_again_goes_over_the_other_route(ward: Ward) -> None:
+    ward.staff(1)
+    ward.first.answer = Ambiguous("timeout", "no answer")
+    ward.alert(Severity.HIGH)
+    for _ in range(6):
+        ward.run()
+        ward.pass_time()
+    assert ward.states() == {"accepted": 1}
+    assert (len(ward.first.asked), ward.second.taken.total()) == (2, 1)
+
+
+def test_two_numbers_at_which_every_supplier_chokes_close_none_of_them_for_the_rest(ward: Ward) -> None:
+    ward.staff(2)
+    ward.first.answer = ward.second.answer = Ambiguous("timeout", "no answer")
+    ward.alert(Severity.HIGH)
+    for _ in range(20):
+        ward.run()
+        ward.pass_time()
+    assert ward.states().keys() <= {"uncertain", "retrying"}
+    assert len(ward.first.asked) + len(ward.second.asked) > 5
+    assert all(view.trouble is None for view in ward.view().values())
+
+
 def test_finally_undelivered_for_a_reason_of_the_route_s_moves_and_late_news_of_the_first_try_changes_nothing(
     ward: Ward,
 ) -> None:
