@@ -27,6 +27,11 @@ ABSENCES_NEEDED: Final = 2
 #: From the first absence to the look-up that may be the last: longer than providers' lists are behind.
 BETWEEN_ABSENCES: Final = 5.0
 
+_BELIEVED: Final = 2  # absences of whole attempts
+#: Critical, other. With ``certain_after`` the first stays below the minute after which a resend is declared.
+LONGEST_PATIENCE: Final = {True: 45.0, False: 300.0}
+_SLOWEST_COLLAPSING: Final = 3
+
 #: A critical alert still unknown after this long is sent once more (a declared duplicate beats silence).
 RESEND_UNCONFIRMED_AFTER: Final = 60.0
 
@@ -38,13 +43,21 @@ def backoff(attempt: int, jitter: float) -> float | None:
     return BACKOFF[attempt - 1] * (0.8 + 0.4 * jitter)
 
 
-def absence_wait(tries: int, jitter: float) -> float:
-    """Wait after a message was found to be absent, ``tries`` attempts having been spent before: none at first.
+def collapsing_wait(tries: int) -> float:
+    """Wait before a repeat that replaces the first, ``tries`` attempts having been spent before."""
+    return BACKOFF[min(tries, _SLOWEST_COLLAPSING)]
 
-    Then longer and longer: where answers are lost and the provider's list is behind for longer than we wait, each attempt
-    makes one message more.
+
+def patience(repeats: int, *, critical: bool) -> float:
+    """How much longer an uncertain attempt is looked for, when so many before it were repeated because they were absent.
+
+    Nothing the first two times. Then longer and longer: where answers are lost and the provider's list is behind for longer
+    than we wait, each repeat makes one message more.
     """
-    return 0.0 if tries == 0 else BACKOFF[min(tries, len(BACKOFF) - 1)] * (0.8 + 0.4 * jitter)
+    if repeats < _BELIEVED:
+        return 0.0
+    longest = LONGEST_PATIENCE[critical]
+    return min(BACKOFF[min(repeats - _BELIEVED + 1, len(BACKOFF) - 1)], longest)
 
 
 def lookup_wait(lookups: int, *, critical: bool) -> float:

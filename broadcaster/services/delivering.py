@@ -24,7 +24,7 @@ from broadcaster.domain.breaking import PROBE_SIZE
 from broadcaster.domain.channel import Channel, ChannelSet, Lane, LooksUp
 from broadcaster.domain.lifecycle import State
 from broadcaster.domain.messages import Envelope, Message, Severity
-from broadcaster.domain.outcomes import Accepted, Finding, Outcome, Rejected, Scope, Throttled, Unknown
+from broadcaster.domain.outcomes import Accepted, Ambiguous, Deferred, Finding, Outcome, Rejected, Scope, Throttled, Unknown
 from broadcaster.domain.references import reference
 from broadcaster.services import outcomes
 from broadcaster.services.flights import Air, Flight, Loop, Result
@@ -427,7 +427,6 @@ class Deliverer:
             paced=max(answer.delays) > OVERLAP,
             turns_end=start + max(answer.delays),
             refused=standings.of(channel.route).refusals > 0,
-            again=frozenset() if choice.probe else frozenset(r.id for r in rows if r.failed_on(channel.route)),
         )
 
     def _others_wait(self, run: _Run, standings: Standings) -> bool:
@@ -570,7 +569,8 @@ class Deliverer:
     def _commit(self, flight: Flight, alert: Row[Any], group: Sequence[Result]) -> None:
         """Writes outcomes down. Does not hold the lease: what was learnt is handed in whoever owns the batch now."""
         channel = flight.channel
-        self._routing.saw(channel.route, [outcome for _, outcome in group], again=[a[0] in flight.again for a, _ in group])
+        hopeless = self._hopeless(channel.route, group)
+        self._routing.saw(channel.route, [outcome for (delivery, _), outcome in group if delivery not in hopeless])
         group = [(attempt, _plain(outcome)) for attempt, outcome in group]
         taken = [(*attempt, o.provider_id, o.cost) for attempt, o in group if isinstance(o, Accepted)]
         moved: set[int] = set()
@@ -587,6 +587,21 @@ class Deliverer:
         left = [result for result in group if result[0][0] not in moved]
         if left:  # a transaction of its own: rows first, then their batch, as receipts lock them
             self._persist(lambda connection: self._commit_each(connection, channel, alert, left))
+
+    def _hopeless(self, route: str, group: Sequence[Result]) -> set[int]:
+        """Deliveries that failed here again, after this route and another had been tried.
+
+        Whatever fails wherever it is sent says nothing new of a route: two numbers at which every supplier chokes, tried
+        again and again, must not close all of them for everybody.
+        """
+        failed = [delivery for (delivery, n), outcome in group if n > 2 and isinstance(outcome, Deferred | Ambiguous)]
+        if not failed or not self._routing.watches(route):
+            return set()
+        try:
+            with self._database.glance() as connection:
+                return store.tried_here_and_beside(connection, failed, route)
+        except UNAVAILABLE:  # what was learnt must be written down all the same
+            return set()
 
     def _commit_each(self, connection: Connection, channel: Channel, alert: Row[Any], group: Sequence[Result]) -> None:
         """Outcomes that need a look at their row: all but an acceptance that comes first."""
@@ -672,7 +687,8 @@ class Deliverer:
             ctx = self._context(connection, channel, alert, now)
             locked = {r.id: r for r in store.lock(connection, [r.id for r, _ in found])}
             same = [(locked[r.id], finding) for r, finding in found if locked[r.id].attempt == r.attempt]
-            changes = [outcomes.after_finding(row, finding, ctx) for row, finding in same]
+            repeats = store.times_ended_as(connection, [row for row, _ in same], outcomes.ABSENT)
+            changes = [outcomes.after_finding(row, finding, ctx, repeats.get(row.id, 0)) for row, finding in same]
             store.apply(connection, [c for c in changes if c is not None], now)
 
         self._persist(write)

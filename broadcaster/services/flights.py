@@ -35,7 +35,7 @@ class Flight:
 
     ``lanes``: delivery -> the rate limits that it passes. ``paced``: it waits for its turn at one of them, the last of it at
     ``turns_end`` (CLOCK_BOOTTIME seconds). ``refused``: the last that was known of the route is that it refused us.
-    ``again``: deliveries that were tried on it in vain before. ``seconds``: how long it was being sent, once it has landed.
+    ``seconds``: how long it was being sent, once it has landed.
     """
 
     channel: Channel
@@ -44,7 +44,6 @@ class Flight:
     paced: bool = False
     turns_end: float = 0.0
     refused: bool = False
-    again: frozenset[int] = frozenset()
     seconds: float = 0.0
 
     @property

@@ -29,6 +29,10 @@ from broadcaster.store.deliveries import Change, DeliveryRow
 #: The code of the event that orders a declared resend.
 DECLARED: Final = "resent_unconfirmed"
 
+#: The code of an attempt that was repeated because the provider did not list it.
+ABSENT: Final = "absent"
+_OUR_DEED: Final = ("lease_expired", "internal_error")  # that says nothing of the provider
+
 _KEEP: Final = "*"  # leave ``avoid`` as it is
 
 #: ``DeliveryRow.doubt``: what earlier attempts leave behind.
@@ -103,13 +107,16 @@ def after_outcome(row: DeliveryRow, attempt: int, outcome: Outcome, ctx: Context
 def doubt(row: DeliveryRow, ctx: Context, code: str, reason: str) -> Change:
     """It may have been sent. A channel whose repeats collapse is simply asked again, the others are looked up."""
     sent_at = row.sent_at or ctx.now
-    wait = retrying.BACKOFF[0] if ctx.traits.duplicates_collapse else retrying.lookup_wait(0, critical=ctx.critical)
+    if ctx.traits.duplicates_collapse:
+        wait = retrying.collapsing_wait(row.tries)
+    else:
+        wait = retrying.lookup_wait(0, critical=ctx.critical)
     due = max(ctx.now, sent_at + int(wait * 1000))
     return _change(row, State.UNCERTAIN, due, code=code, reason=reason, lookups=0, absences=0)
 
 
-def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | None:
-    """What a look-up of an uncertain row tells."""
+def after_finding(row: DeliveryRow, finding: Finding, ctx: Context, repeats: int = 0) -> Change | None:
+    """What a look-up of an uncertain row tells. ``repeats``: attempts before this one that ended as ``ABSENT``."""
     if row.state is not State.UNCERTAIN:
         return None
     sent_at = row.sent_at or ctx.now
@@ -119,15 +126,15 @@ def after_finding(row: DeliveryRow, finding: Finding, ctx: Context) -> Change | 
                 return _undelivered(row, ctx, code, "not delivered", provider_id)
             return _evidence(row, State(state), ctx, provider_id=provider_id, cost=None, code=code)
         case Absent():
-            late_enough = ctx.now - sent_at >= int(retrying.certain_after(critical=ctx.critical) * 1000)
-            if row.absences + 1 >= retrying.ABSENCES_NEEDED and late_enough:
-                wait = retrying.absence_wait(row.tries, ctx.jitter)
-                avoid = _avoiding(row) if row.tries and _others(row, ctx) else _KEEP  # not again and again in vain
-                due = max(ctx.now, min(ctx.now + int(wait * 1000), ctx.expires_at))
-                return _again(row, due, "absent", "looked up twice, not at the provider", spent=True, avoid=avoid)
-            return _look_again(row, ctx, absences=row.absences + 1)
+            # Where its route has been given up meanwhile it takes the next one at once.
+            patience = 0.0 if _given_up(row, ctx) else retrying.patience(repeats, critical=ctx.critical)
+            certain = sent_at + int((retrying.certain_after(critical=ctx.critical) + patience) * 1000)
+            if row.absences + 1 >= retrying.ABSENCES_NEEDED and ctx.now >= certain:
+                code = row.code if row.code in _OUR_DEED else ABSENT
+                return _again(row, ctx.now, code, "looked up twice, not at the provider", spent=True)
+            return _look_again(row, ctx, absences=row.absences + 1, certain=certain)
         case Unknown():
-            return _look_again(row, ctx, absences=row.absences)
+            return _look_again(row, ctx, absences=row.absences, certain=sent_at)
         case _:
             assert_never(finding)
 
@@ -281,12 +288,16 @@ def _again(
     )
 
 
-def _look_again(row: DeliveryRow, ctx: Context, *, absences: int) -> Change:
+def _given_up(row: DeliveryRow, ctx: Context) -> bool:
+    return bool(ctx.usable) and row.route not in ctx.usable
+
+
+def _look_again(row: DeliveryRow, ctx: Context, *, absences: int, certain: int) -> Change:
+    """``certain``: before then no absence is the last one needed (ms since the epoch)."""
     lookups = row.lookups + 1
     sent_at = row.sent_at or ctx.now
     due = max(sent_at + int(retrying.lookup_wait(lookups, critical=ctx.critical) * 1000), ctx.now + 1000)
     if absences > row.absences:  # the next one may settle it
-        certain = sent_at + int(retrying.certain_after(critical=ctx.critical) * 1000)
         due = min(due, max(certain, ctx.now + int(retrying.BETWEEN_ABSENCES * 1000)))
     if ctx.critical:
         due = min(due, max(ctx.now + 1000, (row.sent_at or ctx.now) + int(retrying.RESEND_UNCONFIRMED_AFTER * 1000)))

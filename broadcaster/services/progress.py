@@ -201,8 +201,8 @@ class Progress:
         ended = time.monotonic()
         if len(at_rest) < _CLOSED_AT_ONCE:  # else there are more
             self._next_look = ended + min(_LONGEST_REST, _REST * (ended - began))
-        if since == 0:
-            self._next_look_at_all = ended + _LOOK_AT_ALL
+            if since == 0:
+                self._next_look_at_all = ended + _LOOK_AT_ALL
         if moved:
             with self._database.write() as connection:
                 store.add_samples(connection, moved, read_clock(connection))

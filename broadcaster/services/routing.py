@@ -147,20 +147,20 @@ class Routing:
 
     # ---- what was seen of them ---------------------------------------------------------------------------------
 
-    def saw(self, route: str, outcomes: Sequence[Outcome], again: Sequence[bool]) -> None:
-        """Counts answers to requests. ``again``: which of these were for deliveries that it had failed before.
+    def watches(self, route: str) -> bool:
+        """Whether it has a breaker."""
+        return route in self._watched
 
-        Such a failure says nothing new of the route: two numbers at which a supplier chokes, tried again and again, must not
-        close it for everybody.
-        """
+    def saw(self, route: str, outcomes: Sequence[Outcome]) -> None:
+        """Counts answers to requests."""
         if route not in self._watched:
             return
         good = bad = 0
-        for outcome, before in zip(outcomes, again, strict=True):
+        for outcome in outcomes:
             match outcome:
                 case Accepted() | Rejected(Scope.ADDRESS | Scope.MESSAGE):
                     good += 1
-                case Deferred(code) | Ambiguous(code) if code not in OURS and not before:
+                case Deferred(code) | Ambiguous(code) if code not in OURS:
                     bad += 1
                 case _:
                     pass  # throttled, or refused altogether: pauses see to these

@@ -1,5 +1,6 @@
 """Alerts, their steps, their idempotency keys and the samples of their reach."""
 
+from collections import namedtuple
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,10 @@ from broadcaster.store.tables import (
     deliveries,
     idempotency_keys,
 )
+
+# Rows of the hot path, with their columns' names.
+_AlertNow: Final = namedtuple("_AlertNow", [*alerts.c.keys(), "now"])  # type: ignore[misc]
+_StepRow: Final = namedtuple("_StepRow", alert_steps.c.keys())  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def by_ids(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
     return list(connection.execute(select(alerts).where(alerts.c.id.in_(list(ids)))))
 
 
-def by_id(connection: Connection, alert: int) -> Row[Any]:
+def by_id(connection: Connection, alert: int) -> Any:
     """The alert, and ``now``, the database's clock (ms since the epoch)."""
     return _with_clock(connection, alert, "")
 
@@ -65,15 +70,14 @@ def page(connection: Connection, *, before: int | None, limit: int) -> list[Row[
     return list(connection.execute(query if before is None else query.where(alerts.c.id < before)))
 
 
-def hold(connection: Connection, alert: int) -> Row[Any]:
+def hold(connection: Connection, alert: int) -> Any:
     """The alert, which nobody can cancel before this transaction ends, and ``now``, as ``by_id`` has it."""
     return _with_clock(connection, alert, "FOR SHARE" if is_postgresql(connection) else "")
 
 
-def _with_clock(connection: Connection, alert: int, lock: str) -> Row[Any]:
-    mark = "%s" if is_postgresql(connection) else "?"
-    sql = f"SELECT {', '.join(alerts.c.keys())}, {now_sql(connection)} AS now FROM alerts WHERE id = {mark} {lock}"
-    return connection.exec_driver_sql(sql, (alert,)).one()
+def _with_clock(connection: Connection, alert: int, lock: str) -> Any:
+    sql = f"SELECT {', '.join(alerts.c.keys())}, {now_sql(connection)} FROM alerts WHERE id = ? {lock}"
+    return _AlertNow._make(swiftly(connection, sql, (alert,))[0])
 
 
 def cancel(connection: Connection, alert: int, by: str) -> bool:
@@ -107,7 +111,7 @@ def remembered_requests(connection: Connection, keys: Sequence[tuple[int, str]])
 # ---- planning ------------------------------------------------------------------------------------------------------
 
 _CLAIM_STEP: Final = """
-UPDATE alert_steps SET owner = {mark}, fence = fence + 1,
+UPDATE alert_steps SET owner = ?, fence = fence + 1,
   lease_until = {now} + CASE WHEN priority = 0 THEN {critical} ELSE {other} END
 WHERE (alert_id, step) IN (
   SELECT alert_id, step FROM alert_steps
@@ -117,12 +121,11 @@ RETURNING {columns}
 """
 
 
-def claim_step(connection: Connection, owner: str, *, leases: tuple[int, int], lowest: int, grace: int) -> Row[Any] | None:
-    """The most urgent step whose planning is due and free, now leased to ``owner``. ``leases``: ms for a critical one, and
-    for any other."""
+def claim_step(connection: Connection, owner: str, *, leases: tuple[int, int], lowest: int, grace: int) -> Any:
+    """The most urgent step whose planning is due and free, now leased to ``owner``, or None. ``leases``: ms for a critical
+    one, and for any other."""
     sql = _CLAIM_STEP.format(
         now=now_sql(connection),
-        mark="%s" if is_postgresql(connection) else "?",
         critical=int(leases[0]),
         other=int(leases[1]),
         grace=int(grace),
@@ -130,7 +133,8 @@ def claim_step(connection: Connection, owner: str, *, leases: tuple[int, int], l
         lock="FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else "",
         columns=", ".join(alert_steps.c.keys()),
     )
-    return connection.exec_driver_sql(sql, (owner,)).one_or_none()
+    found = swiftly(connection, sql, (owner,))
+    return _StepRow._make(found[0]) if found else None
 
 
 def step(connection: Connection, claim: StepClaim) -> Row[Any]:

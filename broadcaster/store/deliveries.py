@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, and_, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from broadcaster.domain.lifecycle import State, allowed
 from broadcaster.store.database import is_postgresql, now_sql, read_clock, swiftly
@@ -70,8 +70,7 @@ class Change:
 
 
 class Ready(NamedTuple):
-    """A delivery that may leave now, and no more of it than sending takes. ``usable``: its address was not disabled;
-    ``route``: of its last attempt."""
+    """A delivery that may leave now, and no more of it than sending takes. ``usable``: its address was not disabled."""
 
     id: int
     contact_id: int
@@ -80,12 +79,6 @@ class Ready(NamedTuple):
     avoid: str | None
     address: str
     usable: bool
-    tries: int
-    route: str | None
-
-    def failed_on(self, route: str) -> bool:
-        """Whether an attempt was spent in vain there."""
-        return self.tries > 0 and route in {self.route, *(self.avoid or "").split(",")}
 
 
 _COLUMNS: Final = tuple(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)
@@ -123,7 +116,7 @@ def disabled(connection: Connection, contact_ids: Sequence[int]) -> set[int]:
 
 
 _READY: Final = """
-SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL, d.tries, d.route
+SELECT d.id, d.contact_id, d.state, d.attempt, d.avoid, c.address, c.disabled_at IS NULL
 FROM deliveries d JOIN contacts c ON c.id = d.contact_id
 WHERE d.batch_id = ? AND d.state IN ('queued', 'retrying', 'accepted', 'uncertain') AND d.next_at <= ? ORDER BY d.id
 """
@@ -510,6 +503,22 @@ def earlier_ids(connection: Connection, rows: Sequence[DeliveryRow]) -> dict[int
     for row in connection.execute(select(attempts.c.delivery_id, attempts.c.provider_id).where(known)):
         found[row.delivery_id] = (*found.get(row.delivery_id, ()), row.provider_id)
     return found
+
+
+def times_ended_as(connection: Connection, rows: Sequence[DeliveryRow], code: str) -> dict[int, int]:
+    """Delivery -> how many attempts before its current one ended with this code; of those with any."""
+    again = [r.id for r in rows if r.attempt > 1]
+    if not again:
+        return {}
+    query = select(attempts.c.delivery_id, func.count()).where(attempts.c.delivery_id.in_(again), attempts.c.code == code)
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(attempts.c.delivery_id))}
+
+
+def tried_here_and_beside(connection: Connection, ids: Sequence[int], route: str) -> set[int]:
+    """Those of these deliveries of which earlier attempts went over this route, and over another."""
+    mine, other = attempts.c.delivery_id.in_(ids), func.count().filter(attempts.c.route != route)
+    tried = select(attempts.c.delivery_id).where(mine).group_by(attempts.c.delivery_id)
+    return set(connection.execute(tried.having(other > 0, func.count() > other)).scalars())
 
 
 def move(connection: Connection, row: DeliveryRow, batch: int) -> None:

@@ -1,12 +1,13 @@
 """A sender dies between marking a message and writing it: how long it takes until the message leaves after all."""
 
+import itertools
 from unittest import mock
 
 import pytest
 
 from broadcaster.domain.channel import Traits
 from broadcaster.domain.messages import Envelope, Severity
-from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Outcome, Unknown
+from broadcaster.domain.outcomes import Absent, Accepted, Ambiguous, Finding, Found, Outcome, Unknown
 from broadcaster.services.directory import Directory, Person
 from broadcaster.store import batches, deliveries
 from broadcaster.store.database import UNAVAILABLE
@@ -43,7 +44,12 @@ def test_when_long_trouble_at_the_look_ups_is_over_it_leaves_within_a_minute_or_
     assert handed_over[0] - over <= 75
 
 
-def test_where_answers_are_lost_and_the_list_stays_behind_the_repeats_become_rare(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("severity", "in_a_minute", "rare"), [(Severity.CRITICAL, 5, 50), (Severity.HIGH, 4, 300)], ids=["critical", "high"]
+)
+def test_where_answers_are_lost_and_the_list_stays_behind_the_repeats_become_rare(
+    engine: Engine, severity: Severity, in_a_minute: int, rare: int
+) -> None:
     engine.connect(TRAITS)
     began, sent = engine.clock.boottime(), list[float]()
 
@@ -53,14 +59,40 @@ def test_where_answers_are_lost_and_the_list_stays_behind_the_repeats_become_rar
 
     engine.providers[0].decide = decide
     engine.providers[0].find = lambda route, to: Absent()
+    engine.alert(severity, expires_in=4 * 3600)
+    engine.planner.run_one(lowest=3)
+    while engine.clock.boottime() - began < 1_800:
+        a_neighbour_looks(engine)
+        engine.clock.turn(1 if len(sent) < in_a_minute else 3)
+    assert 2 <= len([at for at in sent if at < 60]) <= in_a_minute
+    gaps = [after - before for before, after in itertools.pairwise(sent)]
+    assert gaps[:2] == sorted(gaps[:2])
+    assert gaps[0] < 20  # the first time at once
+    assert gaps[-1] >= rare
+    assert engine.rows("SELECT count(*) FROM delivery_events WHERE code = 'resent_unconfirmed'")[0][0] == 0
+
+
+def test_what_was_listed_late_is_found_before_it_is_repeated_again(engine: Engine) -> None:
+    """A list that is 20 s behind, and every answer lost."""
+    engine.connect(TRAITS)
+    sent = list[float]()
+
+    def decide(route: str, to: Envelope) -> Outcome:
+        sent.append(engine.clock.boottime())
+        return Ambiguous("disconnected", "the answer was lost")
+
+    def find(route: str, to: Envelope) -> Finding:
+        listed = engine.clock.boottime() - sent[to.attempt - 1] >= 20
+        return Found(f"p{to.attempt}", "accepted") if listed else Absent()
+
+    engine.providers[0].decide, engine.providers[0].find = decide, find
     engine.alert(Severity.CRITICAL, expires_in=4 * 3600)
     engine.planner.run_one(lowest=3)
-    for _ in range(1_500):
+    for _ in range(300):
         a_neighbour_looks(engine)
-        engine.clock.turn(1 if len(sent) < 5 else 10)
-    assert len([at for at in sent if at < 60]) <= 4
-    assert 8 <= len(sent) <= 16  # and yet it is tried to the end of its time
-    assert sent[1] < 13  # the first time at once
+        engine.clock.turn(1)
+    assert len(sent) == 4  # and the fourth is found
+    assert engine.rows("SELECT state FROM deliveries")[0][0] == "accepted"
 
 
 def a_sender_died(engine: Engine, severity: Severity) -> list[float]:
