@@ -66,11 +66,16 @@ def _scale(results: dict[str, Any]) -> str:
     most = max(run["cost_us"] for runs in curves.values() for run in runs.values())
     sizes = sorted({int(size) for runs in curves.values() for size in runs})
     low, high = log10(sizes[0]), max(log10(sizes[-1]), log10(sizes[0]) + 1)
-    drawn = [_text(_x((log10(s) - low) / (high - low)), HEIGHT - 20, f"{s:,}", "middle") for s in sizes]
-    for (database, workers), runs in curves.items():
+    drawn = [
+        _text(_x((log10(s) - low) / (high - low)), HEIGHT - 20, f"{s:,}", "end" if s == sizes[-1] else "middle")
+        for s in sizes
+    ]
+    for n, ((database, workers), runs) in enumerate(curves.items()):
         points = [(_x((log10(int(s)) - low) / (high - low)), _y(run["cost_us"], most)) for s, run in runs.items()]
         drawn.append(_line(points, COLOURS[database], dashed=workers == "1"))
-        drawn.append(_text(points[0][0] + 4, points[0][1] - 5, f"{database}, {workers}", "start"))
+        y = _y(0, most) - 8 - 14 * n
+        drawn.append(_line([(WIDTH - 160, y - 4), (WIDTH - 130, y - 4)], COLOURS[database], dashed=workers == "1"))
+        drawn.append(_text(WIDTH - 124, y, f"{database}, {workers} at work", "start"))
     return _frame("µs of CPU a delivery, by people", most) + "".join(drawn)
 
 
