@@ -1,6 +1,7 @@
 """A sender dies between marking a message and writing it: how long it takes until the message leaves after all."""
 
 import itertools
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -70,6 +71,27 @@ def test_where_answers_are_lost_and_the_list_stays_behind_the_repeats_become_rar
     assert gaps[0] < 20  # the first time at once
     assert gaps[-1] >= rare
     assert engine.rows("SELECT count(*) FROM delivery_events WHERE code = 'resent_unconfirmed'")[0][0] == 0
+
+
+def test_a_push_in_doubt_is_repeated_at_growing_intervals(engine: Engine) -> None:
+    """A push service that answers every request with an error, for ten minutes."""
+    engine.connect(replace(TRAITS, duplicates_collapse=True))
+    sent = list[float]()
+
+    def decide(route: str, to: Envelope) -> Outcome:
+        sent.append(engine.clock.boottime())
+        return Ambiguous("500", "the push service answered 500")
+
+    engine.providers[0].decide = decide
+    engine.alert(Severity.HIGH, expires_in=3600)
+    engine.planner.run_one(lowest=3)
+    for _ in range(600):
+        a_neighbour_looks(engine)
+        engine.clock.turn(1)
+    gaps = [after - before for before, after in itertools.pairwise(sent)]
+    assert 8 <= len(sent) <= 14
+    assert gaps[0] < 4
+    assert max(gaps) <= 65
 
 
 def test_what_was_listed_late_is_found_before_it_is_repeated_again(engine: Engine) -> None:
