@@ -27,10 +27,11 @@ ABSENCES_NEEDED: Final = 2
 #: From the first absence to the look-up that may be the last: longer than providers' lists are behind.
 BETWEEN_ABSENCES: Final = 5.0
 
-_BELIEVED: Final = 2  # absences of whole attempts
+#: So many attempts that ended as absent are repeated at once: a lone message needs them to find the next route.
+_REPEATED_AT_ONCE: Final = 2
 #: Critical, other. With ``certain_after`` the first stays below the minute after which a resend is declared.
 LONGEST_PATIENCE: Final = {True: 45.0, False: 300.0}
-_SLOWEST_COLLAPSING: Final = 3
+_SLOWEST_COLLAPSING: Final = BACKOFF.index(60.0)  # somebody may still be told in time
 
 #: A critical alert still unknown after this long is sent once more (a declared duplicate beats silence).
 RESEND_UNCONFIRMED_AFTER: Final = 60.0
@@ -54,10 +55,10 @@ def patience(repeats: int, *, critical: bool) -> float:
     Nothing the first two times. Then longer and longer: where answers are lost and the provider's list is behind for longer
     than we wait, each repeat makes one message more.
     """
-    if repeats < _BELIEVED:
+    if repeats < _REPEATED_AT_ONCE:
         return 0.0
     longest = LONGEST_PATIENCE[critical]
-    return min(BACKOFF[min(repeats - _BELIEVED + 1, len(BACKOFF) - 1)], longest)
+    return min(BACKOFF[min(repeats - _REPEATED_AT_ONCE + 1, len(BACKOFF) - 1)], longest)
 
 
 def lookup_wait(lookups: int, *, critical: bool) -> float:

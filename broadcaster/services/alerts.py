@@ -233,7 +233,7 @@ class Alerts:
             if isinstance(answer, Accepted) and answer.created:
                 urgencies[PRIORITY[asked.draft.severity]] += 1
                 _log_accepted(answer.uid, asked.draft, asked.caller.uid)
-        for priority, alerts in sorted(urgencies.items()):  # critical ones go to as many as there are
+        for priority, alerts in sorted(urgencies.items()):  # each critical one wakes a process, and first
             self._wake_ups.plan(priority, times=alerts if priority == 0 else -(-alerts // _PER_WAKE_UP))
         return [answers[asked] for asked in group]
 
